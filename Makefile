@@ -1,0 +1,39 @@
+# The tasks of a developer. Each sets up .venv first; that is quick when nothing it depends on has changed.
+#
+#   make test        lint, types, tests and doctests: what must pass before a change lands
+#   make lint        ruff and mypy only
+#   make demo        the quick-start example
+#   make benchmark   how good the forecasts are (benchmarks/); pass options in ARGS="…"
+#   make clean       remove .venv and everything that tools have written
+
+PYTHON ?= python3
+PYTEST_ARGS ?= -n 2
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: test lint demo benchmark clean
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy lightning_scaling
+
+demo: $(READY)
+	$(BIN)/python examples/01_quickstart.py
+
+benchmark: $(READY)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# The stamp is written last, so a set-up that was interrupted is done again.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

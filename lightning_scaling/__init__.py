@@ -1,0 +1,117 @@
+"""Fit the loss curve of a running Lightning training live, and forecast where it will end.
+
+The law is L(N, S) of Kaplan et al. 2020 (arXiv:2001.08361). Put a `ScalingLawMonitor` into the callbacks of a Trainer;
+or, without Lightning, build a `LossCurve` and ask `forecast`. The maths needs NumPy and SciPy only.
+
+Public names load on first use, so that the import is fast and works where torch or Lightning are absent.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning_scaling.advice import (
+        Action,
+        Advice,
+        Converged,
+        Diverged,
+        Reason,
+        StopRule,
+        TargetUnreachable,
+        advise,
+    )
+    from lightning_scaling.callback import ScalingLawMonitor
+    from lightning_scaling.curve import LossCurve
+    from lightning_scaling.errors import FitError, LightningScalingError, ScalingWarning
+    from lightning_scaling.forecast import Forecast, forecast
+    from lightning_scaling.interval import Interval
+    from lightning_scaling.laws import CriticalBatch, KaplanNS, S_min
+    from lightning_scaling.recorder import CurveRecorder
+    from lightning_scaling.schedule import LRSchedule
+    from lightning_scaling.verdict import Verdict
+    from lightning_scaling.windows import CurveBuilder
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Action",
+    "Advice",
+    "Converged",
+    "CriticalBatch",
+    "CurveBuilder",
+    "CurveRecorder",
+    "Diverged",
+    "FitError",
+    "Forecast",
+    "Interval",
+    "KaplanNS",
+    "LRSchedule",
+    "LightningScalingError",
+    "LossCurve",
+    "Reason",
+    "S_min",
+    "ScalingLawMonitor",
+    "ScalingWarning",
+    "StopRule",
+    "TargetUnreachable",
+    "Verdict",
+    "advise",
+    "forecast",
+]
+
+_MODULE_OF = {
+    "Action": "advice",
+    "Advice": "advice",
+    "Converged": "advice",
+    "CriticalBatch": "laws",
+    "CurveBuilder": "windows",
+    "CurveRecorder": "recorder",
+    "Diverged": "advice",
+    "FitError": "errors",
+    "Forecast": "forecast",
+    "Interval": "interval",
+    "KaplanNS": "laws",
+    "LRSchedule": "schedule",
+    "LightningScalingError": "errors",
+    "LossCurve": "curve",
+    "Reason": "advice",
+    "S_min": "laws",
+    "ScalingLawMonitor": "callback",
+    "ScalingWarning": "errors",
+    "StopRule": "advice",
+    "TargetUnreachable": "advice",
+    "Verdict": "verdict",
+    "advise": "advice",
+    "forecast": "forecast",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value  # from now on found without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """This package's module: a public name is never replaced by a submodule of the same name.
+
+    Importing a submodule sets it as an attribute of its package. For `forecast`, a function that lives in the module
+    ``forecast``, the order of imports would decide which of the two a user gets; here it is always the function. The
+    module stays importable as ``from lightning_scaling.forecast import ...``.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _MODULE_OF and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,263 @@
+"""Advice: stop rules as pure functions of a Forecast. No Trainer, no clock."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from lightning_scaling.forecast import Forecast
+from lightning_scaling.verdict import Verdict
+
+__all__ = ["Action", "Advice", "Converged", "Diverged", "Reason", "StopRule", "TargetUnreachable", "advise"]
+
+
+class Action(Enum):
+    """What to do now."""
+
+    WAIT = "wait"
+    CONTINUE = "continue"
+    STOP = "stop"
+
+
+class Reason(Enum):
+    """Why. The value is what logs and checkpoints hold."""
+
+    NO_FORECAST = "no forecast yet"
+    LAW_REJECTED = "law rejected"
+    STILL_FALLING = "still falling"
+    TARGET_IN_REACH = "target in reach"
+    TARGET_REACHED = "target reached"
+    TARGET_UNREACHABLE = "target unreachable"
+    GAIN_WORTH_IT = "gain worth it"
+    CONVERGED = "converged"
+    ON_COURSE = "on course"
+    DIVERGED = "diverged"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do, why, and the numbers it rests on.
+
+    Args:
+        action: What to do now.
+        reason: Why, for a program.
+        sentence: Why, for a person.
+        evidence: The numbers that it rests on; losses in the unit of the curve.
+    """
+
+    action: Action
+    reason: Reason
+    sentence: str
+    evidence: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return the sentence."""
+        return self.sentence
+
+
+class StopRule(ABC):
+    """A rule that may end a run: judges a forecast, holds no state."""
+
+    @abstractmethod
+    def judge(self, forecast: Forecast) -> Advice:
+        """Return what the rule makes of a forecast."""
+
+
+def _check_probability(confidence: float) -> None:
+    if not 0.5 <= confidence < 1.0:
+        raise ValueError(
+            f"Expected confidence from 0.5 to below 1, got {confidence!r}. For stops that are right 19 times in 20 "
+            "give 0.95."
+        )
+
+
+def _check_number(name: str, value: float, *, lowest: float = -math.inf) -> None:
+    if not math.isfinite(value) or value < lowest:
+        bound = "" if lowest == -math.inf else f" >= {lowest:g}"
+        raise ValueError(
+            f"Expected {name} to be a finite number{bound}, got {value!r}. Give it in the unit of the loss."
+        )
+
+
+@dataclass(frozen=True)
+class TargetUnreachable(StopRule):
+    """Stop when the run will not end at or below a target loss, with a stated confidence.
+
+    The forecast counts in the learning-rate decay that is still scheduled; before the decay has begun its effect is
+    uncertain, the interval is wide, and the rule waits.
+
+    Args:
+        loss: The target: the largest loss worth ending at [unit of the loss].
+        confidence: Stop only if P(final loss > target) is at least this [1].
+
+    Raises:
+        ValueError: If the target is not finite or the confidence is not in [0.5, 1).
+
+    Example:
+        >>> TargetUnreachable(loss=1.9).confidence
+        0.95
+    """
+
+    loss: float
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        _check_number("loss", self.loss)
+        _check_probability(self.confidence)
+
+    def judge(self, forecast: Forecast) -> Advice:
+        """Return STOP where P(final loss <= target) is below 1 - confidence."""
+        early = _not_usable(forecast)
+        if early is not None:
+            return early
+        probability = forecast.probability_below(self.loss)
+        evidence = _evidence(forecast) | {"target": self.loss, "probability": probability}
+        if forecast.present_loss.high <= self.loss:
+            text = f"target {self.loss:g} is reached: go on."
+            return _advice(forecast, Action.CONTINUE, Reason.TARGET_REACHED, text, evidence)
+        chance = f"target {self.loss:g} has probability {_percent(probability)}"
+        if probability <= 1.0 - self.confidence:
+            return _advice(forecast, Action.STOP, Reason.TARGET_UNREACHABLE, f"{chance}: stop.", evidence)
+        return _advice(forecast, Action.CONTINUE, Reason.TARGET_IN_REACH, f"{chance}: go on.", evidence)
+
+
+@dataclass(frozen=True)
+class Converged(StopRule):
+    """Stop when what is still to be gained up to the planned end is less than it is worth.
+
+    Args:
+        min_gain: The smallest fall of the loss worth training on for [unit of the loss].
+        confidence: Stop only if P(gain < min_gain) is at least this [1].
+
+    Raises:
+        ValueError: If the gain is not a finite number >= 0 or the confidence is not in [0.5, 1).
+    """
+
+    min_gain: float
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        _check_number("min_gain", self.min_gain, lowest=0.0)
+        _check_probability(self.confidence)
+
+    def judge(self, forecast: Forecast) -> Advice:
+        """Return STOP where P(remaining gain > min_gain) is below 1 - confidence."""
+        early = _not_usable(forecast)
+        if early is not None:
+            return early
+        probability = forecast.probability_gain_above(self.min_gain)
+        evidence = _evidence(forecast) | {"min_gain": self.min_gain, "probability": probability}
+        chance = f"a gain above {self.min_gain:g} has probability {_percent(probability)}"
+        if probability <= 1.0 - self.confidence:
+            return _advice(forecast, Action.STOP, Reason.CONVERGED, f"{chance}: stop.", evidence)
+        return _advice(forecast, Action.CONTINUE, Reason.GAIN_WORTH_IT, f"{chance}: go on.", evidence)
+
+
+@dataclass(frozen=True)
+class Diverged(StopRule):
+    """Stop when the loss is NaN or infinite for good, or has left its own forecast upwards and stays there.
+
+    Args:
+        sigma: Sigmas above the run's own earlier forecast that count as broken [1].
+
+    Raises:
+        ValueError: If sigma is below 2: noise alone would stop the run.
+    """
+
+    sigma: float = 6.0
+
+    def __post_init__(self) -> None:
+        _check_number("sigma", self.sigma, lowest=2.0)
+
+    def judge(self, forecast: Forecast) -> Advice:
+        """Return STOP where the newest losses are not finite, or departed by ``sigma``."""
+        evidence = _evidence(forecast) | {"departure": forecast.departure, "n_nonfinite": float(forecast.n_nonfinite)}
+        if forecast.verdict is Verdict.DIVERGED:
+            text = f"the last {forecast.n_nonfinite} losses are NaN or infinite: stop."
+            return _advice(forecast, Action.STOP, Reason.DIVERGED, text, evidence)
+        if forecast.verdict is Verdict.TOO_EARLY or math.isnan(forecast.departure):
+            return _wait(forecast)
+        text = f"the newest losses lie {forecast.departure:+.1f} sigma off what the run itself forecast earlier"
+        if forecast.departure >= self.sigma:
+            return _advice(forecast, Action.STOP, Reason.DIVERGED, f"{text}: stop.", evidence)
+        return _advice(forecast, Action.CONTINUE, Reason.ON_COURSE, f"{text}: go on.", evidence)
+
+
+def advise(forecast: Forecast, rules: Sequence[StopRule] = ()) -> Advice:
+    """Ask every rule; any STOP wins, then any CONTINUE, in the order of the rules.
+
+    Args:
+        forecast: The forecast to judge.
+        rules: Stop rules; without any, the advice is to go on, with what that should bring.
+
+    Returns:
+        One advice.
+    """
+    opinions = [rule.judge(forecast) for rule in rules]
+    for action in (Action.STOP, Action.CONTINUE, Action.WAIT):
+        for opinion in opinions:
+            if opinion.action is action:
+                return opinion
+    early = _not_usable(forecast)
+    if early is not None:
+        return early
+    text = f"still to come {forecast.remaining_gain.short()}."
+    return _advice(forecast, Action.CONTINUE, Reason.STILL_FALLING, text, _evidence(forecast))
+
+
+def _not_usable(forecast: Forecast) -> Advice | None:
+    """Return the advice of every rule where there is no forecast of the final loss to judge, else None."""
+    if not forecast.verdict.usable or math.isnan(float(forecast.final_loss.mid)):
+        return _wait(forecast)
+    if forecast.verdict is Verdict.LAW_REJECTED:
+        return Advice(
+            Action.WAIT,
+            Reason.LAW_REJECTED,
+            f"{_where(forecast)}: {forecast.verdict.why} No rule acts on this.",
+            _evidence(forecast),
+        )
+    return None
+
+
+def _wait(forecast: Forecast) -> Advice:
+    return Advice(
+        Action.WAIT,
+        Reason.NO_FORECAST,
+        f"{_where(forecast)}: no forecast ({forecast.verdict}). {forecast.verdict.what_to_do}",
+        _evidence(forecast),
+    )
+
+
+def _advice(forecast: Forecast, action: Action, reason: Reason, text: str, evidence: dict[str, float]) -> Advice:
+    landing = "" if math.isnan(float(forecast.final_loss.mid)) else f"the run should end at {forecast.final_loss}; "
+    held = "" if forecast.schedule_known else " (if the learning rate stays as it is)"
+    return Advice(action, reason, f"{_where(forecast)}: {landing}{text}{held}", evidence)
+
+
+def _where(forecast: Forecast) -> str:
+    of = "" if forecast.horizon is None else f" of {forecast.horizon:,}"
+    return f"Step {forecast.step:,}{of}".replace(",", " ")
+
+
+def _evidence(forecast: Forecast) -> dict[str, float]:
+    final = forecast.final_loss
+    return {
+        "step": float(forecast.step),
+        "horizon": float("nan") if forecast.horizon is None else float(forecast.horizon),
+        "final_loss_low": float(final.low),
+        "final_loss": float(final.mid),
+        "final_loss_high": float(final.high),
+        "level": forecast.level,
+    }
+
+
+def _percent(probability: float) -> str:
+    """Return a probability in words that do not claim more than a forecast can: never 0 or 100 %."""
+    if probability < 0.001:
+        return "below 0.1 %"
+    if probability > 0.999:
+        return "above 99.9 %"
+    return f"{100.0 * probability:.1f} %" if probability < 0.1 or probability > 0.9 else f"{100.0 * probability:.0f} %"

@@ -1,0 +1,226 @@
+"""ScalingLawMonitor: the callback that watches a Trainer's loss, says where it will land, and can stop the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from lightning_scaling._lightning import callback_base
+from lightning_scaling.advice import Advice, StopRule
+from lightning_scaling.curve import LossCurve
+from lightning_scaling.forecast import Forecast
+from lightning_scaling.host.outlets import say_warning
+from lightning_scaling.host.session import Session
+from lightning_scaling.host.settings import Settings
+from lightning_scaling.ledger import ForecastRecord
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback as LightningCallback
+else:
+    LightningCallback = callback_base()
+
+__all__ = ["ScalingLawMonitor"]
+
+_VERSION = 1
+
+
+class ScalingLawMonitor(LightningCallback):
+    r"""Watch the training loss step by step, forecast where it will end, and stop the run if told when to.
+
+    The law is :math:`L(S) = E + (S_c/S)^{\alpha_S}`, what L(N, S) of Kaplan et al. 2020 (arXiv:2001.08361) says of one
+    run, with the learning rates ahead taken into account. At a bounded number of moments the losses are fetched from
+    their device and the law is fitted anew; between them a step costs a few microseconds and waits for nothing. Each
+    time these are renewed:
+
+    - the progress bar: ``end 1.873±0.021``, once there is something to say;
+    - the loggers, under ``scaling/``: ``final_loss`` and ``converged_loss`` (each with ``_low`` and ``_high``),
+      ``remaining_gain``, ``alpha_S`` and ``loss``, the expected loss at present; all of them from the first record on,
+      NaN while not known;
+    - the same numbers, once known, in ``trainer.callback_metrics``, where ``ModelCheckpoint`` and
+      ``EarlyStopping(..., strict=False)`` find them;
+    - one sentence when the advice changes, and at the end a table of the forecasts beside what happened.
+
+    The planned end, the learning rates ahead, N and the batch size are read off the Trainer; each can be given instead.
+    Across ranks the loss is the mean over all of them, and rank 0 does the thinking: `forecast`, `advice` and `history`
+    are found there. A stop is agreed by all ranks, waits for ``min_steps`` and ``min_epochs``, and does not bind a run
+    that is resumed on purpose: there the reason that ended it advises only.
+
+    Once training has begun nothing here raises: what fails is warned of once, and training goes on.
+
+    Args:
+        stop: A rule or several that may end the run; none: advice only.
+        horizon: Planned end of the run [steps]; default: what the Trainer plans.
+        lr_schedule: Learning rate of steps 1..horizon [any unit]; default: found by replaying a copy of the schedulers.
+        N: Non-embedding parameters; default: counted.
+        tokens_per_step: Batch size [tokens per optimizer step] over ranks and accumulation; default: that of the first
+            batch.
+        level: Probability that an interval holds its number [1].
+        refits: Fits over a run of known length: half of them evenly spread, half at steps of equal ratio before the
+            first of those. Losses that break away are looked at sooner.
+        name: Prefix of the metrics; tells two monitors of one Trainer apart.
+        verbose: Whether to print the sentences and the closing table.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind, such as a ``stop`` that is no rule.
+        ValueError: If a number is out of its range, or ``lr_schedule`` has not ``horizon`` entries.
+
+    Example::
+
+        from lightning_scaling import ScalingLawMonitor, TargetUnreachable
+
+        monitor = ScalingLawMonitor(stop=TargetUnreachable(loss=1.9))
+        trainer = Trainer(max_steps=20_000, callbacks=[monitor])
+        trainer.fit(model)
+        print(monitor.forecast, monitor.advice, monitor.summary(), sep="\n")
+    """
+
+    # A plain string where Lightning has a property: it is read for the profiler in every hook of every step.
+    state_key: str = "ScalingLawMonitor"
+
+    def __init__(
+        self,
+        stop: StopRule | list[StopRule] | None = None,
+        *,
+        horizon: int | None = None,
+        lr_schedule: list[float] | None = None,
+        N: float | None = None,
+        tokens_per_step: int | None = None,
+        level: float = 0.9,
+        refits: int = 40,
+        name: str = "scaling",
+        verbose: bool = True,
+    ) -> None:
+        super().__init__()
+        self._settings = Settings.of(stop, horizon, lr_schedule, N, tokens_per_step, level, refits, name, verbose)
+        if name != "scaling":
+            self.state_key = f"ScalingLawMonitor[{name}]"
+        self._session: Session | None = None
+        self._restored: Mapping[str, Any] | None = None
+        self._active = False  # between the first batch and the end of a fit
+        self._has_warned = False
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """The newest forecast, None before the first."""
+        return None if self._session is None else self._session.live.forecast
+
+    @property
+    def advice(self) -> Advice | None:
+        """The newest advice, None before the first forecast; after a stop, the one that stopped the run."""
+        return None if self._session is None else self._session.live.advice
+
+    @property
+    def history(self) -> tuple[ForecastRecord, ...]:
+        """All forecasts so far, oldest first."""
+        return () if self._session is None else self._session.live.ledger.records
+
+    @property
+    def curve(self) -> LossCurve:
+        """The loss so far, in windows; on one rank, asking for it fetches the newest losses."""
+        return LossCurve([], []) if self._session is None else self._session.curve()
+
+    def summary(self) -> str:
+        """Return the table of the forecasts at 10, 20, … 90 % of the run, beside what happened once it is over."""
+        return "The run has not begun." if self._session is None else self._session.live.summary(self.curve)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Take up a run, or go on with it."""
+        self._active = False
+        if trainer.fast_dev_run:
+            return
+        state = self._restored if self._restored is not None else self.state_dict()
+        self._restored = None
+        try:
+            self._session = Session(trainer, pl_module, self._settings, state)
+            self._active = True
+        except Exception as error:
+            self._fail(error)
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Note that the training data begins anew."""
+        if self._active and self._session is not None:
+            self._guard(self._session.epoch_started)
+
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
+        """Keep the loss of a manual ``backward``, in case ``training_step`` does not return it."""
+        if self._active and self._session is not None:
+            try:
+                self._session.tracker.before_backward(trainer, loss)
+            except Exception as error:
+                self._fail(error)
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        """Take the learning rate that is about to be used; at the end of the batch it is the next one's."""
+        if self._active and self._session is not None:
+            try:
+                self._session.tracker.before_optimizer_step(optimizer)
+            except Exception as error:
+                self._fail(error)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Take the loss of a batch, and do what is due after an optimizer step."""
+        if self._active and self._session is not None:
+            try:
+                if self._session.tracker.batch_end(trainer, outputs):
+                    self._session.step_ended(trainer, pl_module, batch)
+            except Exception as error:
+                self._fail(error)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Look at the plan again, and at a stop that ``min_epochs`` has put off."""
+        if self._active and self._session is not None:
+            session = self._session
+            self._guard(lambda: session.epoch_ended(trainer, pl_module))
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Say how the forecasts did."""
+        self._finish(trainer, together=True)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Say how the forecasts did up to where the run was cut off; other ranks may be anywhere."""
+        self._finish(trainer, together=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain numbers, strings and lists, as ``torch.load(weights_only=True)`` wants them."""
+        if self._session is None:
+            return dict(self._restored or {})
+        try:
+            return {"version": _VERSION, **self._session.state_dict()}
+        except Exception as error:
+            self._fail(error)
+            return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep a state for the start of training; one of another version is ignored with a warning."""
+        if state_dict.get("version") == _VERSION:
+            self._restored = state_dict
+        else:
+            say_warning(
+                f"Expected a ScalingLawMonitor state of version {_VERSION} in the checkpoint, got "
+                f"{state_dict.get('version')!r}, so it is ignored and the curve begins at the present step."
+            )
+
+    def _finish(self, trainer: Any, *, together: bool) -> None:
+        if self._active and self._session is not None:
+            session = self._session
+            self._guard(lambda: session.finish(trainer, together=together))
+        self._active = False
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Go quiet, but keep what is known."""
+        if self._session is not None and self._session.across_ranks:
+            self._session.mute()  # other ranks wait for this one in every reduction
+        else:
+            self._active = False
+        if not self._has_warned:
+            self._has_warned = True
+            say_warning(
+                f"Expected to follow the loss, got {type(error).__name__}: {error}, so ScalingLawMonitor is quiet from "
+                "here on; training is not affected. Please report this."
+            )

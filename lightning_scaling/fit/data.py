@@ -1,0 +1,127 @@
+"""Reduce a LossCurve to the log-spaced points that a fit sees, with the noise that each carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_scaling.curve import LossCurve
+
+__all__ = ["FitData", "reduce_curve"]
+
+FloatArray = NDArray[np.float64]
+
+#: A normal distribution's median absolute value, and its median square, in standard deviations and variances.
+_MAD, _MEDIAN_SQUARE = 0.6745, 0.4549
+#: Neighbours on each side that a window is held against to tell an outlier.
+_NEIGHBOURS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class FitData:
+    """The points of a fit.
+
+    Args:
+        S: Mean step of each window [steps], increasing, shape (M,).
+        y: Mean loss of each window [unit of the loss], shape (M,).
+        variance: Variance of y that comes from the noise of single steps [unit squared], shape (M,).
+        now: The present step [steps].
+        slope: Size of the fall of the loss over the last e-fold of steps [unit per e-fold]: the scale of everything.
+        present: Mean loss of the newest windows [unit of the loss].
+        step_noise: Standard deviation of a single logged point about the trend [unit of the loss].
+    """
+
+    S: FloatArray
+    y: FloatArray
+    variance: FloatArray
+    now: float
+    slope: float
+    present: float
+    step_noise: float
+
+
+def reduce_curve(curve: LossCurve, *, windows_per_e_fold: int, e_folds: float, outlier: float) -> FitData:
+    """Average the curve in windows of equal width in log step, seen from the present, and measure their noise.
+
+    Args:
+        curve: At least three points.
+        windows_per_e_fold: Windows in each factor e of steps.
+        e_folds: How far back the windows reach; what lies before is not used.
+        outlier: Windows off their neighbours by more than this many sigmas (a spike that recovered) lose their say.
+
+    Returns:
+        At most ``windows_per_e_fold * e_folds + 1`` points.
+    """
+    now = max(float(curve.step), float(curve.S[-1]), 1.0)
+    inside = np.log(now / np.maximum(curve.S, 0.5)) <= e_folds
+    steps, count = np.maximum(curve.S[inside], 0.5), curve.count[inside]
+    window = np.floor(np.log(now / steps) * windows_per_e_fold).astype(int)
+    heads = np.concatenate(([0], np.flatnonzero(np.diff(window)) + 1))
+    weight = np.add.reduceat(count, heads)
+    S = np.add.reduceat(steps * count, heads) / weight
+    y = np.add.reduceat(curve.L[inside] * count, heads) / weight
+
+    sigma = _point_noise(curve.L, np.sqrt(curve.count))
+    variance = sigma**2 / weight
+    variance = variance * _overdispersion(S, y, variance)
+    variance = _forgive_outliers(y, variance, outlier)
+
+    present = float(np.average(y[S >= 0.93 * now], weights=weight[S >= 0.93 * now])) if S[-1] >= 0.93 * now else y[-1]
+    slope = max(_slope(S, y, weight, now, present), 2.0 * float(np.sqrt(variance[-3:].mean())))
+    largest = float(np.abs(y).max())
+    tiny = 1e-9 * (largest if largest > 1e-290 else 1.0)
+    return FitData(
+        S, y, variance, now, max(slope, tiny), float(present), sigma / float(np.sqrt(np.median(curve.count)))
+    )
+
+
+def _point_noise(L: FloatArray, root_count: FloatArray) -> float:
+    """Return the standard deviation of single steps from second differences of the newer half, robust to spikes."""
+    if L.size < 3:
+        return 0.0
+    weights = np.sqrt(1.0 / root_count[2:] ** 2 + 4.0 / root_count[1:-1] ** 2 + 1.0 / root_count[:-2] ** 2)
+    bends = ((L[2:] - 2.0 * L[1:-1] + L[:-2]) / weights)[(L.size - 2) // 2 :]
+    typical = float(np.median(np.abs(bends))) / _MAD
+    if typical == 0.0:
+        return float(np.sqrt(np.mean(bends**2)))
+    return max(typical, float(np.sqrt(np.mean(np.clip(bends, -4.0 * typical, 4.0 * typical) ** 2))))
+
+
+def _overdispersion(S: FloatArray, y: FloatArray, variance: FloatArray) -> float:
+    """Return by how much windows scatter more than independent steps would: autocorrelated noise shows here."""
+    if y.size < 6:
+        return 1.0
+    x = np.log(S)
+    share = (x[2:] - x[1:-1]) / (x[2:] - x[:-2])
+    bend = y[1:-1] - share * y[:-2] - (1.0 - share) * y[2:]
+    expected = variance[1:-1] + share**2 * variance[:-2] + (1.0 - share) ** 2 * variance[2:]
+    half = bend.size // 2
+    ratio = bend[half:] ** 2 / np.maximum(expected[half:], 1e-300)
+    return float(np.clip(np.median(ratio) / _MEDIAN_SQUARE, 1.0, 50.0))
+
+
+def _forgive_outliers(y: FloatArray, variance: FloatArray, outlier: float) -> FloatArray:
+    """Add its squared deviation to the variance of a window that stands off the median of its neighbours.
+
+    The newest windows are left alone: what they show may be the beginning of something.
+    """
+    k = _NEIGHBOURS
+    if y.size < 2 * k + 3:
+        return variance
+    around = np.lib.stride_tricks.sliding_window_view(y, 2 * k + 1)
+    deviation = y[k:-k] - np.median(np.delete(around, k, axis=1), axis=1)
+    scatter = np.median(np.abs(deviation - np.median(deviation))) / _MAD
+    large = deviation**2 > outlier**2 * np.maximum(variance[k:-k], scatter**2)
+    forgiven = variance.copy()
+    forgiven[k:-k][large] += deviation[large] ** 2
+    return forgiven
+
+
+def _slope(S: FloatArray, y: FloatArray, weight: FloatArray, now: float, present: float) -> float:
+    """Return the size of the loss change per e-fold of steps over the last e-fold, or over what there is of it."""
+    start = max(now / np.e, S[0])
+    then = (S >= 0.9 * start) & (S <= 1.1 * start)
+    past = float(np.average(y[then], weights=weight[then])) if then.any() else float(y[0])
+    return abs(past - present) / max(float(np.log(now / max(now / np.e, 1.05 * S[0]))), 0.2)

@@ -1,0 +1,106 @@
+"""The part of a loss curve that the law does not say, as a Gaussian process in log steps that forgets the past."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cholesky_banded, solve_banded
+
+from lightning_scaling.fit.data import FitData
+from lightning_scaling.fit.prior import Prior
+
+__all__ = ["MisfitModel"]
+
+FloatArray = NDArray[np.float64]
+
+#: The misfit of the far past stops growing at this multiple of today's: nothing is believed there anyway.
+_CEILING = 1e3
+#: Noise below this share of the misfit's variance changes no forecast and is not told from none.
+_LEAST_NOISE = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class MisfitModel:
+    r"""Ornstein-Uhlenbeck misfit of one size beside the noise of the windows.
+
+    .. math:: \mathrm{cov}[d(S), d(S')] = \sigma_S\,\sigma_{S'}\,e^{-|\ln S - \ln S'|/\ell}, \qquad
+              \sigma_S = \sigma\,(t_{now}/S)^p \text{ in the past},\; \sigma\,(1 + q \ln(S/t_{now})) \text{ ahead}
+
+    so that the early transient, which no law of S explains, has little say, without a cut that must be chosen.
+
+    The process is Markov, so neighbours' differences are independent: a bidiagonal matrix R takes d to white noise, and
+    :math:`R (\mathrm{cov}\,d + D) R^T = 1 + R D R^T` is tridiagonal. Its banded Cholesky factor F gives
+    :math:`C^{-1} = (F^{-1} R)^T (F^{-1} R)` in O(M), exactly, and without a threaded matrix library whose spinning
+    threads would take the processor from the training loop.
+
+    Args:
+        size: sigma, the misfit now [unit of the loss].
+        growth: p, how fast it grows into the past [1].
+        whitened: ``F^-1 R columns``, shape (M, n_columns).
+        half_log_det: Half the log determinant of C.
+    """
+
+    data: FitData
+    prior: Prior
+    size: float
+    growth: float
+    whitened: FloatArray
+    half_log_det: float
+    _diagonal: FloatArray
+    _below: FloatArray
+    _factor: FloatArray
+
+    @classmethod
+    def build(cls, data: FitData, size: float, growth: float, prior: Prior, columns: FloatArray) -> MisfitModel:
+        """Factorise the covariance of the windows and whiten ``columns`` (M, n) with it."""
+        amplitude = _amplitude(data.S, data.now, size, growth, prior)
+        correlation = np.exp(-np.diff(np.log(data.S)) / prior.misfit_length)
+        innovation = np.sqrt(-np.expm1(2.0 * np.log(correlation)))
+        diagonal = 1.0 / (amplitude * np.concatenate(([1.0], innovation)))
+        below = -correlation / (innovation * amplitude[:-1])
+        noise = data.variance + _LEAST_NOISE * amplitude**2
+        band = np.zeros((2, data.S.size))
+        band[0] = 1.0 + diagonal**2 * noise
+        band[0, 1:] += below**2 * noise[:-1]
+        band[1, :-1] = below * noise[:-1] * diagonal[:-1]
+        factor = cholesky_banded(band, lower=True, check_finite=False)
+        half_log_det = float(np.log(factor[0]).sum() - np.log(diagonal).sum())
+        model = cls(data, prior, size, growth, columns, half_log_det, diagonal, below, factor)
+        object.__setattr__(model, "whitened", model.whiten(columns))
+        return model
+
+    def whiten(self, columns: FloatArray) -> FloatArray:
+        """Return ``F^-1 R columns`` for columns over the windows, shape (M, n)."""
+        white = self._diagonal[:, None] * columns
+        white[1:] += self._below[:, None] * columns[:-1]
+        return np.asarray(solve_banded((1, 0), self._factor, white, overwrite_b=True, check_finite=False))
+
+    def predict(self, S: FloatArray, combine: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return how the windows inform the misfit at S.
+
+        Args:
+            S: Steps [steps], shape (P,).
+            combine: Coefficients of Q linear combinations of the P misfits, shape (P, Q).
+
+        Returns:
+            ``columns^T C^-1 k`` of shape (n_columns, P) (what the misfit predicted from each column is), and the
+            posterior variance of the Q combinations [unit squared], shape (Q,).
+        """
+        here = _amplitude(S, self.data.now, self.size, self.growth, self.prior)
+        there = _amplitude(self.data.S, self.data.now, self.size, self.growth, self.prior)
+        white = self.whiten(_kernel(self.data.S, S, self.prior.misfit_length) * np.outer(there, here))
+        prior_covariance = _kernel(S, S, self.prior.misfit_length) * np.outer(here, here)
+        variance = np.einsum("pq,pq->q", combine, prior_covariance @ combine) - ((white @ combine) ** 2).sum(axis=0)
+        return self.whitened.T @ white, np.maximum(variance, 0.0)
+
+
+def _amplitude(S: FloatArray, now: float, size: float, growth: float, prior: Prior) -> FloatArray:
+    past = np.minimum((now / np.minimum(S, now)) ** growth, _CEILING)
+    ahead = 1.0 + prior.misfit_ahead * np.log(np.maximum(S, now) / now)
+    return np.asarray(size * past * ahead)
+
+
+def _kernel(S: FloatArray, S_other: FloatArray, length: float) -> FloatArray:
+    return np.asarray(np.exp(-np.abs(np.log(S)[:, None] - np.log(S_other)[None, :]) / length))

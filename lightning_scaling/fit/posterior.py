@@ -1,0 +1,120 @@
+"""Posterior: the law of one run as a mixture over the grid, and every prediction read off it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lightning_scaling.fit.annealing import Annealing
+from lightning_scaling.fit.data import FitData
+from lightning_scaling.fit.misfit import MisfitModel
+from lightning_scaling.fit.mixture import GaussianMixture
+from lightning_scaling.fit.power import power_basis
+from lightning_scaling.fit.prior import Prior
+from lightning_scaling.schedule import LRSchedule
+
+__all__ = ["Posterior"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    r"""Mixture of K laws :math:`L(t) = E + A\,\phi(t) - b\,a(t) + d(t)`, each with normal (E, A) given the rest.
+
+    Args:
+        data: The windows that were fitted.
+        annealing: The annealing term of the run's schedule.
+        prior: The prior that was used.
+        models: Misfit models, one per misfit size.
+        model_shares: Their shares of the weight.
+        model: Index of each law's misfit model, shape (K,).
+        weights: Weight of each law, summing to 1, shape (K,).
+        alpha: Exponent alpha_S of each law [1].
+        delay: z_0/z_now of each law [1].
+        basis: Index of the (alpha, delay) pair among the columns of the misfit models.
+        response: Index of each law's response.
+        b: Loss that a full decay brings [unit of the loss].
+        E: Converged loss at peak rate, relative to the present loss [unit of the loss].
+        A: Loss above E now [unit of the loss].
+        covariance: (var E, cov E A, var A) of each law [unit squared], shape (K, 3).
+    """
+
+    data: FitData
+    annealing: Annealing
+    prior: Prior
+    models: tuple[MisfitModel, ...]
+    model_shares: FloatArray
+    model: NDArray[np.intp]
+    weights: FloatArray
+    alpha: FloatArray
+    delay: FloatArray
+    basis: NDArray[np.intp]
+    response: NDArray[np.intp]
+    b: FloatArray
+    E: FloatArray
+    A: FloatArray
+    covariance: FloatArray
+
+    @property
+    def schedule(self) -> LRSchedule:
+        """Learning rate of all steps."""
+        return self.annealing.schedule
+
+    @property
+    def floor(self) -> float:
+        """Smallest standard deviation that a prediction may have: the seed noise [unit of the loss]."""
+        y = self.data.y
+        scale = abs(self.data.present) if y.min() > 0 else float(np.ptp(y))
+        return max(self.prior.seed_floor * scale, 1e-12 * self.data.slope, 1e-300)
+
+    def loss(self, S: ArrayLike, combine: ArrayLike | None = None) -> GaussianMixture:
+        """Predict the expected loss at S, or linear combinations of it.
+
+        Args:
+            S: Steps, past or future [steps], shape (P,).
+            combine: Coefficients of Q combinations of the P losses, shape (P, Q); default: each loss by itself.
+
+        Returns:
+            The mixture of P (or Q) quantities [unit of the loss].
+        """
+        steps = np.maximum(np.atleast_1d(np.asarray(S, dtype=np.float64)), 0.5)
+        c = np.eye(steps.size) if combine is None else np.asarray(combine, dtype=np.float64)
+        z_now = max(float(self.schedule.summed(self.data.now)), 1e-9)
+        phi = power_basis(self.schedule.summed(steps), z_now, self.alpha, self.delay).T
+        a = self.annealing.at(steps)[:, self.response].T
+        means, variances = np.empty((self.weights.size, c.shape[1])), np.empty((self.weights.size, c.shape[1]))
+        n_basis = len(self.prior.alphas) * len(self.prior.delays)
+        for m, model in enumerate(self.models):
+            law = self.model == m
+            pull, unexplained = model.predict(steps, c)
+            # Rows of pull: the constant, the data, the power laws, the responses (none where the rate never falls).
+            pull_phi = pull[2 + self.basis[law]]
+            has_decay = pull.shape[0] > 2 + n_basis
+            pull_a = pull[2 + n_basis + self.response[law]] if has_decay else np.zeros_like(pull_phi)
+            E, A, b = (x[law, None] for x in (self.E, self.A, self.b))
+            here = E + A * phi[law] - b * a[law] + pull[1] - E * pull[0] - A * pull_phi + b * pull_a
+            means[law] = self.data.present * c.sum(axis=0) + here @ c
+            c_E, c_A = np.broadcast_to((1.0 - pull[0]) @ c, (int(law.sum()), c.shape[1])), (phi[law] - pull_phi) @ c
+            v_EE, v_EA, v_AA = (self.covariance[law, k, None] for k in range(3))
+            variances[law] = c_E**2 * v_EE + 2.0 * c_E * c_A * v_EA + c_A**2 * v_AA + unexplained
+        return GaussianMixture(self.weights, means, np.sqrt(np.maximum(variances, 0.0) + self.floor**2))
+
+    def converged(self) -> GaussianMixture:
+        """Predict the loss for S to infinity at this N, with the learning rate decayed as at the planned end."""
+        end = np.array([float(self.schedule.horizon)])
+        a = self.annealing.at(end)[0, self.response]
+        ahead = np.log(max(end[0] / self.data.now, 1.0))
+        misfit = np.array([model.size for model in self.models])[self.model] * (1.0 + self.prior.misfit_ahead * ahead)
+        means = self.data.present + self.E - self.b * a
+        sds = np.sqrt(self.covariance[:, 0] + misfit**2 + self.floor**2)
+        return GaussianMixture(self.weights, means[:, None], sds[:, None])
+
+    def quantile(self, values: FloatArray, probability: float) -> float:
+        """Return a quantile of a number that each law has, such as ``alpha``, shape (K,)."""
+        order = np.argsort(values, kind="stable")
+        cumulated = np.cumsum(self.weights[order])
+        # Half of each law's weight lies on either side of its value: interpolating there leaves no steps of the grid.
+        return float(np.interp(probability, cumulated - 0.5 * self.weights[order], values[order]))

@@ -1,0 +1,96 @@
+"""The run's own record: how far its earlier forecasts of the present turned out to be off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lightning_scaling.curve import LossCurve
+from lightning_scaling.fit.annealing import Annealing
+from lightning_scaling.fit.data import FitData, reduce_curve
+from lightning_scaling.fit.posterior import Posterior
+from lightning_scaling.fit.prior import Prior
+from lightning_scaling.fit.solve import DecayBelief, solve
+from lightning_scaling.schedule import LRSchedule
+
+__all__ = ["Fit", "fit"]
+
+#: The present is forecast again from these shares of it.
+ORIGINS = (0.5, 0.7)
+#: The record speaks of the mean loss since this share of the present.
+RECENT = 0.95
+#: Fewest points from which the present is forecast again.
+MIN_POINTS = 8
+#: Losses below this are taken for zero.
+_SMALLEST = 1e-290
+#: A surprise beyond this many sigmas counts as this many.
+CLIP = 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The posterior of a run and the record that set its width.
+
+    Args:
+        posterior: The law.
+        surprises: (now - forecast of now)/sigma of the earlier forecasts, oldest first; positive: worse than forecast.
+        scale: Factor on the misfit sizes that the record asks for [1].
+    """
+
+    posterior: Posterior
+    surprises: tuple[float, ...]
+    scale: float
+
+
+def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
+    r"""Fit the law, with a misfit as large as the run's own earlier forecasts prove to be needed.
+
+    A model that is wrong judges itself kindly: intervals from its own likelihood are too narrow or too wide as it
+    happens. So the present is forecast from earlier shares of the run, and the misfit is scaled by
+
+    .. math:: s^2 = \frac{\nu s_0^2 + \sum_k r_k^2}{\nu + n}
+
+    with r_k the standardised surprises and (nu, s_0) a prior of how large they are in runs of all kinds.
+
+    Args:
+        curve: The run so far, at least ``MIN_POINTS`` points.
+        schedule: The learning rate of all its steps.
+        prior: Grids and scales.
+
+    Returns:
+        Posterior, surprises and scale.
+    """
+    positive = bool(curve.L.min() > _SMALLEST)
+    annealing = Annealing(schedule, prior.responses)
+    now = float(max(curve.step, curve.S[-1]))
+    recent = curve.S >= RECENT * now
+    if not recent.any():
+        recent[-1] = True
+    weight = curve.count[recent]
+    actual, at = (float(np.average(x[recent], weights=weight)) for x in (curve.L, curve.S))
+    data, earlier = _reduce(curve, prior), [curve.until(share * now) for share in ORIGINS]
+    belief = DecayBelief.before(data, annealing, prior, positive=positive)
+    # What the present has taught of the decay is no surprise about the law, so the earlier forecasts are given it.
+    known = belief
+    if annealing.any:
+        known = DecayBelief.after(solve(data, annealing, belief, prior, positive=positive), belief)
+    surprises = []
+    for part in earlier:
+        if len(part) < MIN_POINTS:
+            continue
+        posterior = solve(_reduce(part, prior), annealing, known, prior, positive=positive)
+        guess = posterior.loss([at])
+        noise = posterior.data.step_noise / np.sqrt(weight.size)
+        surprises.append((actual - float(guess.mean()[0])) / float(np.hypot(guess.sd()[0], noise)))
+    r = np.clip(surprises, -CLIP, CLIP) if surprises else np.zeros(0)
+    nu, s_0 = prior.record
+    scale = float(np.sqrt((nu * s_0**2 + float(np.sum(r**2))) / (nu + r.size)))
+    scaled = replace(prior, misfits=tuple((scale * size, growth) for size, growth in prior.misfits))
+    return Fit(solve(data, annealing, belief, scaled, positive=positive), tuple(float(x) for x in surprises), scale)
+
+
+def _reduce(curve: LossCurve, prior: Prior) -> FitData:
+    return reduce_curve(
+        curve, windows_per_e_fold=prior.windows_per_e_fold, e_folds=prior.e_folds, outlier=prior.outlier
+    )

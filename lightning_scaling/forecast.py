@@ -1,0 +1,337 @@
+"""forecast(): a loss curve in, where its loss will land and how sure that is out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lightning_scaling.curve import LossCurve
+from lightning_scaling.fit.mixture import GaussianMixture
+from lightning_scaling.fit.posterior import Posterior
+from lightning_scaling.fit.prior import DEFAULT_PRIOR
+from lightning_scaling.fit.record import MIN_POINTS, Fit, fit
+from lightning_scaling.interval import Interval
+from lightning_scaling.judge import judge
+from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.verdict import Verdict
+
+__all__ = ["Forecast", "forecast"]
+
+FloatArray = NDArray[np.float64]
+
+#: steps_to() looks this far beyond the planned end, as a multiple of it.
+_FAR = 1e6
+#: Points of the grid on which steps_to() looks for the crossing, before it interpolates.
+_CROSSING_POINTS = 160
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """Where a run's loss will land, with what certainty, and what that is worth.
+
+    All losses are *expected* losses, in the unit of the curve: free of the noise of single batches. A number that is
+    not known is NaN.
+
+    Attributes:
+        step: Last optimizer step of the curve [steps].
+        horizon: Planned last step, or None where it is not known [steps].
+        level: Probability that an interval holds its quantity [1].
+        verdict: What the forecast is worth.
+        final_loss: Loss over the last 2 % of the run, which is what one reads off the end of a log.
+        converged_loss: Loss for S to infinity at this N, learning rate decayed as at the planned end.
+        present_loss: Loss now.
+        remaining_gain: Present minus final loss.
+        alpha_S: Exponent of the law (Kaplan et al. 2020, Eq. 1.6).
+        departure: Sigmas by which the newest losses lie above what the run itself forecast a little earlier.
+        n_nonfinite: Steps with NaN or infinite loss since the last finite one.
+        schedule_known: False where the future learning rate was not given and is taken to stay as it is.
+        unit: Unit of the loss.
+        seconds: Time that the forecast took [s].
+    """
+
+    step: int
+    horizon: int | None
+    level: float
+    verdict: Verdict
+    final_loss: Interval
+    converged_loss: Interval
+    present_loss: Interval
+    remaining_gain: Interval
+    alpha_S: Interval
+    departure: float
+    n_nonfinite: int
+    schedule_known: bool
+    unit: str
+    seconds: float
+    _posterior: Posterior | None = field(default=None, repr=False)
+
+    def loss_at(self, S: ArrayLike) -> Interval:
+        """Forecast the expected loss at steps S, past or future.
+
+        Args:
+            S: Optimizer steps >= 0 [steps], shape (...). Beyond the planned end the last learning rate is held.
+
+        Returns:
+            Interval of the shape of S [unit of the loss].
+
+        Raises:
+            ValueError: If a step is negative or not finite.
+        """
+        steps = np.asarray(S, dtype=np.float64)
+        if steps.size and not (np.isfinite(steps).all() and steps.min() >= 0):
+            raise ValueError(f"Expected finite steps S >= 0, got {S!r:.80}. For S to infinity read converged_loss.")
+        if self._posterior is None or not steps.size:
+            return _unknown(self.level, steps.shape)
+        return _interval(self._posterior.loss(steps.ravel()), self.level, steps.shape)
+
+    def probability_below(self, loss: float, S: float | None = None) -> float:
+        """Return the probability that the expected loss at step S is at most ``loss``.
+
+        Args:
+            loss: A loss [unit of the curve].
+            S: Optimizer step [steps]; default: the last 2 % of the run, as in ``final_loss``.
+
+        Returns:
+            Probability [1]; NaN where nothing can be said.
+        """
+        if self._posterior is None or (S is None and self.horizon is None):
+            return float("nan")
+        mixture = self._final if S is None else self._posterior.loss([S])
+        return float(np.clip(mixture.cdf(loss)[0], 0.0, 1.0))
+
+    def probability_gain_above(self, gain: float) -> float:
+        """Return the probability that the loss still falls by more than ``gain`` up to the planned end.
+
+        Args:
+            gain: A loss difference [unit of the curve].
+
+        Returns:
+            Probability [1]; NaN where nothing can be said.
+        """
+        if self._posterior is None or self.horizon is None:
+            return float("nan")
+        return float(np.clip(1.0 - self._gain.cdf(gain)[0], 0.0, 1.0))
+
+    def steps_to(self, loss: float) -> Interval:
+        """Forecast the optimizer step at which the expected loss first reaches ``loss``.
+
+        Args:
+            loss: A loss [unit of the curve].
+
+        Returns:
+            Interval of steps [steps]: the step by which the loss has been reached with probability (1 - level)/2, 1/2
+            and (1 + level)/2; infinite where that does not happen, beyond the planned end at the last learning rate.
+        """
+        if self._posterior is None:
+            return _unknown(self.level)
+        end = float(self.horizon or self.step)
+        grid = np.unique(
+            np.concatenate(
+                (
+                    np.geomspace(max(self._posterior.data.S[0], 1.0), max(end, 2.0), _CROSSING_POINTS // 2),
+                    np.linspace(self.step, end, _CROSSING_POINTS // 4),
+                    np.geomspace(max(end, 2.0), max(end, 2.0) * _FAR, _CROSSING_POINTS // 4),
+                )
+            )
+        )
+        # A loss once reached stays reached: the probability of having been below never falls.
+        reached = np.maximum.accumulate(self._posterior.loss(grid).cdf(loss))
+        crossings = []
+        for probability in ((1.0 - self.level) / 2.0, 0.5, (1.0 + self.level) / 2.0):
+            i = int(np.searchsorted(reached, probability))
+            if i == grid.size:
+                crossings.append(float("inf"))
+            elif i == 0 or reached[i] <= reached[i - 1]:
+                crossings.append(float(grid[i]))
+            else:
+                share = (probability - reached[i - 1]) / (reached[i] - reached[i - 1])
+                crossings.append(float(np.exp(np.log(grid[i - 1]) + share * np.log(grid[i] / grid[i - 1]))))
+        low, mid, high = crossings
+        return Interval(low, mid, high, self.level)
+
+    @cached_property
+    def _final(self) -> GaussianMixture:
+        return _one(_now_final_gain(self._posterior, self.step, self.horizon), 1)
+
+    @cached_property
+    def _gain(self) -> GaussianMixture:
+        return _one(_now_final_gain(self._posterior, self.step, self.horizon), 2)
+
+    @property
+    def parameters(self) -> dict[str, Interval]:
+        """The posterior of the law's parameters.
+
+        ``alpha_S`` [1]; ``E``, the converged loss at peak rate; ``A``, the loss above it now; ``S_c``, the scale of
+        Kaplan's (S_c/S)^alpha_S [steps at peak rate]; ``b``, the loss that a full decay of the learning rate brings.
+        Their marginals are wide where the loss at the planned end is not: they trade off along a ridge.
+        """
+        if self._posterior is None:
+            return {name: _unknown(self.level) for name in ("alpha_S", "E", "A", "S_c", "b")}
+        p = self._posterior
+        E, A = (
+            GaussianMixture(p.weights, x[:, None], np.sqrt(v)[:, None])
+            for x, v in ((p.data.present + p.E, p.covariance[:, 0]), (p.A, p.covariance[:, 2]))
+        )
+        z_now = max(float(p.schedule.summed(p.data.now)), 1e-9)
+        S_c = z_now * (1.0 + p.delay) * np.exp(np.log(np.maximum(p.A, 1e-300)) / p.alpha)
+        return {
+            "alpha_S": self.alpha_S,
+            "E": _interval(E, self.level),
+            "A": _interval(A, self.level),
+            "S_c": _discrete(p, S_c, self.level),
+            "b": _discrete(p, p.b, self.level),
+        }
+
+    def __str__(self) -> str:
+        """Return a few lines a person can read."""
+        of = "" if self.horizon is None else f" of {self.horizon:,}".replace(",", " ")
+        lines = [f"Step {self.step:,}".replace(",", " ") + f"{of}: {self._headline()}"]
+        if not self.verdict.usable or self.verdict is not Verdict.OK:
+            lines.append(f"{self.verdict.why} {self.verdict.what_to_do}")
+        if self._posterior is not None and self.verdict.usable:
+            lines.append(f"now {self.present_loss}; still to come {self.remaining_gain}")
+            lines.append(f"converged, for S to infinity: {self.converged_loss}; alpha_S {self.alpha_S}")
+        if self.horizon is not None and not self.schedule_known:
+            lines.append("The learning rate ahead was not given: it is taken to stay as it is.")
+        return "\n".join(lines)
+
+    def _headline(self) -> str:
+        if np.isnan(self.final_loss.mid):
+            return f"no forecast of the final loss ({self.verdict})."
+        return f"the run should end at {self.final_loss} {self.unit} ({self.verdict})."
+
+
+def forecast(
+    curve: LossCurve,
+    *,
+    horizon: int | None,
+    lr_schedule: ArrayLike | LRSchedule | None = None,
+    level: float = 0.9,
+) -> Forecast:
+    r"""Forecast the loss of a run from its curve so far.
+
+    The law is Kaplan's :math:`L(S) = E + (S_c/S)^{\alpha_S}` at fixed N, in summed learning rate instead of steps, less
+    what a falling learning rate brings, plus a misfit that is as large as the run's own record asks for.
+
+    Source: Kaplan et al. 2020, arXiv:2001.08361, Eq. 1.6; the decay term after Luo et al. 2025, arXiv:2503.12811.
+
+    Args:
+        curve: The run so far.
+        horizon: Planned last optimizer step [steps], at or after the last step of the curve; None where unknown.
+        lr_schedule: Learning rate of steps 1..horizon [any unit], shape (horizon,), or an LRSchedule; None where the
+            future is not known: then the present rate is held.
+        level: Probability of the intervals, between 0 and 1.
+
+    Returns:
+        The forecast. A curve that cannot be forecast is no error: its verdict says why.
+
+    Raises:
+        TypeError: If ``curve`` is not a LossCurve.
+        ValueError: If the horizon lies before the curve's last step, the schedule has another length than the horizon,
+            or the level is not between 0 and 1.
+
+    Example:
+        >>> S = np.arange(1, 2001)
+        >>> prediction = forecast(LossCurve(S=S, L=2.0 + 6.0 * S**-0.5), horizon=10_000)
+        >>> print(prediction.verdict, round(prediction.final_loss.mid, 2))
+        ok 2.06
+    """
+    started = time.perf_counter()
+    schedule = _schedule(curve, horizon, lr_schedule, level)
+    fitted: Fit | None = None
+    failed = False
+    if len(curve) >= MIN_POINTS and curve.step >= MIN_POINTS:
+        try:
+            with np.errstate(all="ignore"):
+                fitted = fit(curve, schedule, DEFAULT_PRIOR)
+            failed = not (np.isfinite(fitted.posterior.weights).all() and np.isfinite(fitted.posterior.E).all())
+        except (np.linalg.LinAlgError, ValueError):
+            failed = True
+        fitted = None if failed else fitted
+    posterior = None if fitted is None else fitted.posterior
+    if posterior is None:
+        unknown = _unknown(level)
+        final = converged = present = gain = alpha = unknown
+    else:
+        together = _now_final_gain(posterior, curve.step, horizon)
+        present, final, gain = (_interval(_one(together, k), level) for k in range(3))
+        if horizon is None:
+            final = gain = _unknown(level)
+        converged = _interval(posterior.converged(), level)
+        alpha = _discrete(posterior, posterior.alpha, level)
+    verdict = judge(curve, schedule, horizon, fitted, present, converged, failed=failed)
+    return Forecast(
+        step=curve.step,
+        horizon=horizon,
+        level=level,
+        verdict=verdict,
+        final_loss=final,
+        converged_loss=converged,
+        present_loss=present,
+        remaining_gain=gain,
+        alpha_S=alpha,
+        departure=fitted.surprises[-1] if fitted is not None and fitted.surprises else float("nan"),
+        n_nonfinite=curve.n_nonfinite,
+        schedule_known=schedule.known,
+        unit=curve.unit,
+        seconds=time.perf_counter() - started,
+        _posterior=posterior,
+    )
+
+
+def _schedule(
+    curve: LossCurve, horizon: int | None, lr_schedule: ArrayLike | LRSchedule | None, level: float
+) -> LRSchedule:
+    """Validate the arguments of forecast() and return the schedule of all steps."""
+    if not isinstance(curve, LossCurve):
+        raise TypeError(f"Expected curve to be a LossCurve, got {type(curve).__name__}. Build LossCurve(S=…, L=…).")
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"Expected level between 0 and 1, got {level!r}. For a 90 % interval give 0.9.")
+    if horizon is not None and (horizon != int(horizon) or horizon < max(curve.step, 1)):
+        raise ValueError(
+            f"Expected horizon to be a step at or after the last one seen, {curve.step}, got {horizon!r}. "
+            "Give the planned last optimizer step, or a prefix of the curve: curve.until(S)."
+        )
+    if lr_schedule is None:
+        return LRSchedule.of_past(curve.S, curve.lr, max(horizon or 0, curve.step, 1))
+    if horizon is None:
+        raise ValueError("Expected lr_schedule together with a horizon, got horizon=None. Give the number of steps.")
+    schedule = lr_schedule if isinstance(lr_schedule, LRSchedule) else LRSchedule.from_array(lr_schedule)
+    if schedule.horizon != horizon:
+        raise ValueError(
+            f"Expected lr_schedule to hold the rates of steps 1..{horizon}, got {schedule.horizon} of them. "
+            "Give one learning rate per optimizer step up to the horizon."
+        )
+    return schedule
+
+
+def _now_final_gain(posterior: Posterior | None, step: int, horizon: int | None) -> GaussianMixture:
+    """Return the loss now, the loss over the last 2 % of the run, and the first minus the second."""
+    assert posterior is not None
+    now, end = float(step), float(step if horizon is None else horizon)
+    # The loss hardly bends over 2 % of a run: its mean there is its value in the middle of what of them is to come.
+    middle = max(end - 0.01 * end, 0.5 * (now + end))
+    return posterior.loss([now, middle], combine=[[1.0, 0.0, 1.0], [0.0, 1.0, -1.0]])
+
+
+def _one(mixture: GaussianMixture, k: int) -> GaussianMixture:
+    return GaussianMixture(mixture.weights, mixture.means[:, k : k + 1], mixture.sds[:, k : k + 1])
+
+
+def _interval(mixture: GaussianMixture, level: float, shape: tuple[int, ...] = ()) -> Interval:
+    low, mid, high = (q.reshape(shape) for q in mixture.quantiles([(1 - level) / 2, 0.5, (1 + level) / 2]))
+    return Interval(low, mid, high, level) if shape else Interval(float(low), float(mid), float(high), level)
+
+
+def _discrete(posterior: Posterior, values: FloatArray, level: float) -> Interval:
+    low, mid, high = (posterior.quantile(values, p) for p in ((1 - level) / 2, 0.5, (1 + level) / 2))
+    return Interval(low, mid, high, level)
+
+
+def _unknown(level: float, shape: tuple[int, ...] = ()) -> Interval:
+    nan = np.full(shape, np.nan) if shape else float("nan")
+    return Interval(nan, nan, nan, level)

@@ -1,0 +1,79 @@
+"""The planned end of a run in optimizer steps, as far as the Trainer's settings tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from lightning_scaling.host.calendar import Calendar
+
+#: Lightning's stand-in for "nobody said how long": max_epochs when neither max_epochs nor max_steps was given.
+DEFAULT_EPOCHS = 1000
+
+
+@dataclass(frozen=True)
+class PlannedEnd:
+    """The optimizer step at which a run will end, or why that is not known.
+
+    Args:
+        step: Last optimizer step [steps], None where it is not known.
+        why: Where the number comes from, or what is missing.
+    """
+
+    step: int | None
+    why: str
+
+
+def planned_end(trainer: Any, *, step: int = 0, batches: int | None = None) -> PlannedEnd:
+    """Find the planned end of a run; call it between two batches, on every rank.
+
+    ``Trainer.estimated_stepping_batches`` is not used: it is too high after a stop inside an epoch, ignores changes of
+    the gradient accumulation, and answers -1 for data without a length.
+
+    Args:
+        trainer: A Trainer whose training data is set up (``on_train_start`` or later).
+        step: Optimizer steps done so far [steps].
+        batches: Batches per epoch where they were counted in an earlier epoch and the data has no length.
+
+    Returns:
+        The end by ``max_steps`` or ``max_epochs``, whichever comes first. Unknown are an end by ``max_time``, data
+        without a length before its first epoch has passed, and exactly 1000 epochs, which is what Lightning assumes
+        when nothing was said.
+    """
+    module = trainer.lightning_module
+    automatic = module is None or module.automatic_optimization
+    by_steps: int | None = None
+    if trainer.max_steps is not None and trainer.max_steps >= 0:
+        # With manual optimization Lightning counts every optimizer's step; ours is one step of all of them.
+        per_step = 1 if automatic else max(len(trainer.optimizers), 1)
+        by_steps = -(-trainer.max_steps // per_step)
+
+    epochs = trainer.max_epochs
+    if epochs is None or epochs < 0:
+        if by_steps is not None:
+            return PlannedEnd(by_steps, "max_steps")
+        return PlannedEnd(None, "neither max_steps nor max_epochs is set")
+    if epochs == DEFAULT_EPOCHS and by_steps is None:
+        return PlannedEnd(None, "max_epochs=1000 is what Lightning assumes when nothing is set")
+
+    calendar = Calendar.of(trainer, batches)
+    if calendar.batches is None:
+        if by_steps is not None:
+            return PlannedEnd(by_steps, "max_steps")
+        return PlannedEnd(None, "the training data has no length before its first epoch has passed")
+    by_epochs = step + _steps_left(calendar, epochs)
+    if by_steps is not None and by_steps <= by_epochs:
+        return PlannedEnd(by_steps, "max_steps")
+    return PlannedEnd(by_epochs, "max_epochs")
+
+
+def _steps_left(calendar: Calendar, epochs: int) -> int:
+    """Return the optimizer steps from here to the end of the last epoch."""
+    if calendar.epoch >= epochs:
+        return 0
+    left = calendar.steps_in_epoch(calendar.epoch, after=calendar.batch)
+    starts = [calendar.epoch + 1, *(first for first, _ in calendar.changes if first > calendar.epoch + 1), epochs]
+    for start, stop in pairwise(starts):
+        left += max(min(stop, epochs) - start, 0) * calendar.steps_in_epoch(start)
+    return left

@@ -1,0 +1,72 @@
+"""Where the numbers of a forecast go: progress bar, loggers, and the metrics that other callbacks can monitor."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
+
+from lightning_scaling.errors import ScalingWarning
+
+
+class Outlets:
+    """Writes a monitor's numbers wherever a Trainer shows numbers.
+
+    Args:
+        name: Prefix of the metrics.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bar_key = "end" if name == "scaling" else f"{name} end"
+        self._failed: set[int] = set()
+
+    def show(self, trainer: Any, reading: str | None) -> None:
+        """Show a short reading in the progress bar, or take it away."""
+        if reading is None:
+            trainer.progress_bar_metrics.pop(self._bar_key, None)
+        else:
+            trainer.progress_bar_metrics[self._bar_key] = reading
+
+    def offer(self, trainer: Any, values: Mapping[str, float]) -> None:
+        """Offer the numbers to other callbacks, the ones that are known: EarlyStopping ends a run that shows a NaN."""
+        for key, value in values.items():
+            if math.isfinite(value):
+                trainer.callback_metrics[f"{self._name}/{key}"] = torch.tensor(value)
+
+    def log(self, trainer: Any, values: Mapping[str, float], step: int) -> None:
+        """Send the numbers to every logger, always the same keys; a logger that fails is left out from then on."""
+        metrics = {f"{self._name}/{key}": value for key, value in values.items()}
+        for logger in trainer.loggers:
+            if id(logger) in self._failed:
+                continue
+            try:
+                logger.log_metrics(dict(metrics), step=step)
+            except Exception as error:
+                self._failed.add(id(logger))
+                say_warning(
+                    f"Expected {type(logger).__name__} to take the forecast, got {type(error).__name__}: {error}, so "
+                    "it gets no more of them; training goes on."
+                )
+
+
+def say(trainer: Any, text: str) -> None:
+    """Print a sentence, above the progress bar where there is one that runs, or else through Lightning's logging."""
+    bar = trainer.progress_bar_callback
+    if bar is not None and bar.is_enabled:
+        bar.print(text)
+    else:
+        rank_zero_info(text)
+
+
+def say_warning(message: str) -> None:
+    """Warn; where warnings are made errors, print instead, because no hook may raise once training has begun."""
+    try:
+        warnings.warn(message, ScalingWarning, stacklevel=3)
+    except ScalingWarning:
+        print(f"ScalingWarning: {message}", file=sys.stderr)

@@ -1,0 +1,80 @@
+"""The plan of a run as one value: where it ends and with which learning rates it gets there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_scaling.curve import LossCurve
+from lightning_scaling.host.describe import describe_rates
+from lightning_scaling.host.horizon import PlannedEnd, planned_end
+from lightning_scaling.host.lr import rates_ahead
+from lightning_scaling.host.settings import Settings
+from lightning_scaling.schedule import LRSchedule
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Where a run ends and how its learning rate goes.
+
+    Args:
+        end: Planned end, or why it is not known.
+        rates: Learning rate of steps 1..end [unit of the optimizer], None where it is not known.
+        words: The schedule in words, or why it is not known.
+    """
+
+    end: PlannedEnd
+    rates: FloatArray | None
+    words: str
+
+    def __str__(self) -> str:
+        if self.end.step is None:
+            return f"planned end not known ({self.end.why}; give horizon=…)"
+        return f"{self.end.step:,} steps".replace(",", " ") + f" ({self.end.why}), {self.words}"
+
+
+def make_plan(
+    trainer: Any, pl_module: Any, settings: Settings, *, step: int, past: FloatArray | None, batches: int | None
+) -> Plan:
+    """Plan a run between two of its batches.
+
+    Args:
+        trainer: The Trainer.
+        pl_module: Its module.
+        settings: What the user has given goes before what is found.
+        step: Optimizer steps done [steps].
+        past: Learning rate of those steps [unit of the optimizer], None where it was not recorded.
+        batches: Batches per epoch where the data has no length and an earlier epoch was counted.
+    """
+    if settings.horizon is not None:
+        end = PlannedEnd(settings.horizon, "as given")
+    else:
+        end = planned_end(trainer, step=step, batches=batches)
+    if end.step is None or end.step <= step:
+        return Plan(end, None, "no steps ahead")
+    if settings.rates is not None:
+        return Plan(end, settings.rates, describe_rates(settings.rates))
+    ahead = rates_ahead(trainer, pl_module, end.step - step, batches=batches)
+    if ahead.rates is None:
+        return Plan(end, None, f"learning rate ahead not known ({ahead.why}; give lr_schedule=…)")
+    rates = np.concatenate([np.full(step, ahead.rates[0]) if past is None else past, ahead.rates])
+    if rates.max() <= 0.0:
+        return Plan(end, None, "learning rate ahead not known (it is 0)")
+    return Plan(end, rates, describe_rates(rates))
+
+
+def past_rates(step: int, schedule: LRSchedule | None, peak: float, curve: LossCurve) -> FloatArray | None:
+    """Return the learning rate of steps 1..step from an earlier plan, or else from what was recorded on the way."""
+    if not step:
+        return np.empty(0)
+    steps = np.arange(1, step + 1)
+    if schedule is not None and schedule.horizon >= step:
+        return schedule.rate_at(steps) * peak
+    if curve.lr is not None and len(curve):
+        return np.interp(steps, curve.S, curve.lr)
+    return None

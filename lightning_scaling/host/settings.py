@@ -1,0 +1,116 @@
+"""What a user may set on a monitor, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_scaling.advice import StopRule
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """The arguments of `ScalingLawMonitor` in the form that the rest works with; their meaning is told there.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If a number is out of its range.
+    """
+
+    rules: tuple[StopRule, ...]
+    horizon: int | None
+    rates: NDArray[np.float64] | None
+    N: float | None
+    tokens_per_step: int | None
+    level: float
+    refits: int
+    name: str
+    verbose: bool
+
+    @classmethod
+    def of(
+        cls,
+        stop: StopRule | Sequence[StopRule] | None,
+        horizon: int | None,
+        lr_schedule: Sequence[float] | None,
+        N: float | None,
+        tokens_per_step: int | None,
+        level: float,
+        refits: int,
+        name: str,
+        verbose: bool,
+    ) -> Settings:
+        """Check the arguments of a monitor."""
+        for argument, value in (("horizon", horizon), ("tokens_per_step", tokens_per_step)):
+            _require_count(argument, value, least=1)
+        _require_count("refits", refits, least=4)
+        if N is not None and not (_is_number(N) and math.isfinite(N) and N > 0):
+            raise ValueError(
+                f"Expected N to be a number of parameters above 0, got {N!r}, so count them or leave it out."
+            )
+        if not (_is_number(level) and 0.0 < level < 1.0):
+            raise ValueError(f"Expected level between 0 and 1, got {level!r}, so give e.g. 0.9 for 90 % intervals.")
+        if not name:
+            raise ValueError(
+                f"Expected name to be a word to put before the metrics, got {name!r}, so give e.g. 'scaling'."
+            )
+        rates = _rates(lr_schedule)
+        if rates is not None and horizon is not None and rates.size != horizon:
+            raise ValueError(
+                f"Expected lr_schedule to hold the rates of steps 1..{horizon}, got {rates.size} of them, so give one "
+                "per step up to the horizon, or leave one of the two out."
+            )
+        return cls(
+            rules=_rules(stop),
+            horizon=horizon if rates is None else rates.size,
+            rates=rates,
+            N=None if N is None else float(N),
+            tokens_per_step=tokens_per_step,
+            level=float(level),
+            refits=refits,
+            name=name,
+            verbose=bool(verbose),
+        )
+
+
+def _rules(stop: object) -> tuple[StopRule, ...]:
+    rules = () if stop is None else tuple(stop) if isinstance(stop, (list, tuple)) else (stop,)
+    for rule in rules:
+        if not isinstance(rule, StopRule):
+            raise TypeError(
+                f"Expected stop to be a StopRule or a list of them, got {rule!r}, so give e.g. "
+                "TargetUnreachable(loss=1.9)."
+            )
+    return rules
+
+
+def _rates(lr_schedule: object) -> NDArray[np.float64] | None:
+    if lr_schedule is None:
+        return None
+    try:
+        rates = np.array(lr_schedule, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"Expected lr_schedule to be a list of numbers, got {lr_schedule!r:.80}.") from error
+    if rates.ndim != 1 or not rates.size or not np.isfinite(rates).all() or rates.min() < 0.0 or rates.max() == 0.0:
+        raise ValueError(
+            f"Expected lr_schedule to hold learning rates >= 0, some above 0, got {lr_schedule!r:.80}, so give the "
+            "rate of each step from 1 to the end."
+        )
+    return rates
+
+
+def _require_count(argument: str, value: object, *, least: int) -> None:
+    if value is None and argument != "refits":
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"Expected {argument} to be a whole number, got {value!r}, so give an int.")
+    if value < least:
+        raise ValueError(f"Expected {argument} to be at least {least}, got {value!r}, so give a larger number.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,74 @@
+"""Judge a forecast: which Verdict it earns."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lightning_scaling.curve import LossCurve
+from lightning_scaling.fit.annealing import first_peak
+from lightning_scaling.fit.record import Fit
+from lightning_scaling.interval import Interval
+from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.stairs import has_stairs
+from lightning_scaling.verdict import Verdict
+
+__all__ = ["judge"]
+
+#: As many non-finite losses in a row are a broken run; one may be an overflow that mixed precision skips.
+BROKEN_AFTER = 3
+#: Fewest windows that carry a law.
+MIN_WINDOWS = 10
+#: Sigmas of surprise beyond which the law is rejected.
+REJECTED = 4.0
+#: Falls of the learning rate below this share of the peak do not count as a decay.
+SMALL_FALL = 0.05
+
+
+def judge(
+    curve: LossCurve,
+    schedule: LRSchedule,
+    horizon: int | None,
+    fitted: Fit | None,
+    present: Interval,
+    converged: Interval,
+    *,
+    failed: bool,
+) -> Verdict:
+    """Return the first verdict that applies, the most serious ones first."""
+    if curve.n_nonfinite >= BROKEN_AFTER:
+        return Verdict.DIVERGED
+    if failed:
+        return Verdict.FAILED
+    if fitted is None or fitted.posterior.data.S.size < MIN_WINDOWS or _in_warm_up(curve, schedule):
+        return Verdict.TOO_EARLY
+    if horizon is None:
+        return Verdict.NO_HORIZON
+    if has_stairs(curve):
+        return Verdict.REPEATED_DATA
+    if fitted.surprises and abs(fitted.surprises[-1]) > REJECTED:
+        return Verdict.LAW_REJECTED
+    if _before_decay(curve, schedule, horizon):
+        return Verdict.BEFORE_DECAY
+    if _flat(fitted):
+        return Verdict.FLAT
+    if float(converged.half_width) > float(present.mid) - float(converged.mid):
+        return Verdict.NOT_IDENTIFIED
+    return Verdict.OK
+
+
+def _in_warm_up(curve: LossCurve, schedule: LRSchedule) -> bool:
+    return schedule.known and curve.step <= first_peak(schedule) and first_peak(schedule) > 1.0
+
+
+def _before_decay(curve: LossCurve, schedule: LRSchedule, horizon: int) -> bool:
+    """Tell whether the rate has hardly fallen yet and will fall by much more."""
+    if not schedule.known:
+        return False
+    now, end = (float(schedule.rate_at(s)) for s in (curve.step, horizon))
+    return 1.0 - now < SMALL_FALL and now - end > SMALL_FALL
+
+
+def _flat(fitted: Fit) -> bool:
+    """Tell whether the fall over the last e-fold of steps does not stand out of its noise."""
+    data = fitted.posterior.data
+    return bool(data.slope <= max(2.5 * np.sqrt(data.variance[-3:].mean()), 2e-9 * float(np.abs(data.y).max())))

@@ -1,0 +1,220 @@
+"""LiveForecast: a run's forecast, advice and record, renewed as it goes on; it knows neither torch nor a Trainer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_scaling.advice import Action, Advice, Reason, StopRule, advise
+from lightning_scaling.curve import LossCurve
+from lightning_scaling.forecast import Forecast, forecast
+from lightning_scaling.judge import BROKEN_AFTER
+from lightning_scaling.ledger import ForecastLedger, ForecastRecord, recent_loss
+from lightning_scaling.refits import next_refit
+from lightning_scaling.schedule import LRSchedule
+
+FloatArray = NDArray[np.float64]
+
+#: How far the rate in use may lie from the one that was promised, in parts of the peak.
+_RATE_TOLERANCE = 0.02
+
+METRICS = (
+    "final_loss",
+    "final_loss_low",
+    "final_loss_high",
+    "converged_loss",
+    "converged_loss_low",
+    "converged_loss_high",
+    "remaining_gain",
+    "alpha_S",
+    "loss",
+)
+
+
+class LiveForecast:
+    """What is known about a run at this moment: its plan, its newest forecast and advice, and all earlier ones.
+
+    Args:
+        rules: When to stop; none: advise only.
+        level: Probability that an interval holds its number [1].
+        refits: Refits over the whole run.
+
+    Attributes:
+        horizon: Planned end [steps], None where it is not known.
+        schedule: Learning rates up to it, relative to their peak, None where they are not known.
+        peak: Highest learning rate of the schedule [unit of the optimizer].
+        forecast: The newest forecast, None before the first.
+        advice: The newest advice, None before the first.
+        ledger: All forecasts so far.
+        wants_stop: Whether a rule that may act says stop.
+    """
+
+    def __init__(self, rules: Sequence[StopRule] = (), *, level: float = 0.9, refits: int = 40) -> None:
+        self._rules = tuple(rules)
+        self._level = level
+        self._refits = refits
+        self.horizon: int | None = None
+        self.schedule: LRSchedule | None = None
+        self.peak = 1.0
+        self.forecast: Forecast | None = None
+        self.advice: Advice | None = None
+        self.ledger = ForecastLedger()
+        self.wants_stop = False
+        self.next_step = next_refit(0, None, refits)
+        self._overruled: set[str] = set()
+        self._alarms = 0
+        self._said = (Action.WAIT, Reason.NO_FORECAST)  # goes without saying
+
+    def plan(self, horizon: int | None, rates: FloatArray | None, *, step: int = 0) -> None:
+        """Set the planned end and the learning rates of steps 1..horizon (None: not known).
+
+        A schedule that says what is known already is kept as it is, so that a resumed run forecasts to the bit what it
+        would have forecast without the interruption.
+        """
+        if rates is None or horizon is None or not rates.size or rates.max() <= 0.0:
+            self.schedule, self.peak = None, 1.0
+        else:
+            schedule, peak = LRSchedule.from_array(rates), float(rates.max())
+            if self.schedule is None or not self._agrees(schedule, peak):
+                self.schedule, self.peak = schedule, peak
+        self.horizon = horizon
+        self.next_step = next_refit(step, horizon, self._refits)
+
+    def keeps_promise(self, step: int, lr: float) -> bool:
+        """Return whether the rate in use at a step is, near enough, the planned one; True where there is no plan."""
+        if self.schedule is None or not 1 <= step <= self.schedule.horizon:
+            return True
+        width = max(self.schedule.horizon // 256, 1)  # blocks of the schedule hold means: look to both sides
+        near = self.schedule.rate_at([max(step - width, 1), step, min(step + width, self.schedule.horizon)]) * self.peak
+        slack = _RATE_TOLERANCE * self.peak
+        return bool(near.min() - slack <= lr <= near.max() + slack)
+
+    def refit(self, curve: LossCurve) -> bool:
+        """Forecast from the run so far; return whether the advice has changed.
+
+        After it `forecast`, `advice`, `wants_stop` and `ledger` are up to date.
+        """
+        horizon = self.horizon if self.horizon is not None and curve.step <= self.horizon else None
+        schedule = self.schedule if horizon is not None else None
+        self.forecast = forecast(curve, horizon=horizon, lr_schedule=schedule, level=self._level)
+        self.next_step = next_refit(curve.step, self.horizon, self._refits)
+        self.ledger.append(ForecastRecord.of(self.forecast))
+        self.advice = advise(self.forecast, self._rules)
+        self.wants_stop = self.advice.action is Action.STOP and any(
+            a.action is Action.STOP and a.reason.name not in self._overruled
+            for a in (rule.judge(self.forecast) for rule in self._rules)
+        )
+        said = (self.advice.action, self.advice.reason)
+        changed, self._said = said != self._said, said
+        return changed
+
+    def is_alarmed(self, n_nonfinite: int, latest: float, error: float) -> bool:
+        """Return whether the newest losses are worth a refit before its time: broken, or far above their band.
+
+        There are at most as many alarms in a run as planned refits.
+
+        Args:
+            n_nonfinite: Steps without a finite loss since the last finite one.
+            latest: Mean of the newest finite losses [unit of the losses], NaN where there are none.
+            error: Its standard error [same unit].
+        """
+        known = self.forecast
+        if known is None or self._alarms >= self._refits:
+            return False
+        if n_nonfinite:
+            alarmed = known.n_nonfinite < BROKEN_AFTER <= n_nonfinite
+        else:
+            high, mid = float(known.present_loss.high), float(known.present_loss.mid)
+            alarmed = latest - mid > 6.0 * error + 10.0 * max(high - mid, 1e-3 * abs(mid))  # False with NaN
+        self._alarms += alarmed
+        return alarmed
+
+    def overrule(self, reason: str) -> None:
+        """Let a reason to stop advise only from now on: a run that it has stopped was resumed on purpose."""
+        self._overruled.add(reason)
+
+    def reading(self) -> str | None:
+        """Return the short live reading, for example ``"1.873±0.021"``; None before there is something to say."""
+        if not len(self.ledger) or not self.ledger.records[-1].verdict.usable:
+            return None
+        loss = self.ledger.records[-1].final_loss
+        return loss.short() if math.isfinite(float(loss.mid)) else None
+
+    def values(self) -> list[float]:
+        """Return the numbers of `METRICS`, NaN where they are not known."""
+        if not len(self.ledger):
+            return [math.nan] * len(METRICS)
+        f = self.ledger.records[-1]
+        final, converged = f.final_loss, f.converged_loss
+        return [
+            float(x)
+            for x in (
+                *(final.mid, final.low, final.high),
+                *(converged.mid, converged.low, converged.high),
+                *(f.remaining_gain.mid, f.alpha_S.mid, f.present_loss.mid),
+            )
+        ]
+
+    def summary(self, curve: LossCurve) -> str:
+        """Return the closing words: what was forecast on the way beside what happened."""
+        if self.horizon is None or curve.step >= self.horizon:
+            return self.ledger.table(recent_loss(curve))
+        where = f"The run ended at step {curve.step:,} of {self.horizon:,}".replace(",", " ")
+        saved = f"{1.0 - curve.step / self.horizon:.0%}".replace("%", " %")
+        why = f" ({self.advice.reason.value})" if self.wants_stop and self.advice is not None else ""
+        loss = f"at loss {recent_loss(curve):.4g}, {saved} of its steps before the end{why}."
+        return f"{where} {loss}\n{self.ledger.table()}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain numbers, strings and lists."""
+        advice = self.advice
+        return {
+            "version": 1,
+            "horizon": self.horizon,
+            "schedule": None
+            if self.schedule is None
+            else [self.schedule.edges.tolist(), self.schedule.rates.tolist(), self.peak],
+            "ledger": self.ledger.state_dict(),
+            "advice": None
+            if advice is None
+            else [
+                advice.action.name,
+                advice.reason.name,
+                advice.sentence,
+                {k: float(v) for k, v in advice.evidence.items()},
+            ],
+            "overruled": sorted(self._overruled),
+            "alarms": self._alarms,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`; the next `plan` decides whether its schedule still holds.
+
+        Raises:
+            ValueError: If the state is of another version.
+        """
+        if state.get("version") != 1:
+            raise ValueError(
+                f"Expected a LiveForecast state of version 1, got {state.get('version')!r}, so start anew."
+            )
+        self.horizon = state["horizon"]
+        if state["schedule"] is not None:
+            edges, rates, peak = state["schedule"]
+            self.schedule, self.peak = LRSchedule(np.array(edges), np.array(rates)), float(peak)
+        self.ledger = ForecastLedger.from_state(state["ledger"])
+        if state["advice"] is not None:
+            action, reason, sentence, evidence = state["advice"]
+            self.advice = Advice(Action[action], Reason[reason], sentence, dict(evidence))
+            self._said = (self.advice.action, self.advice.reason)
+        self._overruled = set(state["overruled"])
+        self._alarms = int(state["alarms"])
+
+    def _agrees(self, schedule: LRSchedule, peak: float) -> bool:
+        old = self.schedule
+        if old is None or old.horizon != schedule.horizon or not math.isclose(peak, self.peak, rel_tol=1e-3):
+            return False
+        return bool(np.allclose(old.summed(schedule.edges), schedule.summed(schedule.edges), rtol=2e-3, atol=1e-3))

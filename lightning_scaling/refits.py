@@ -1,0 +1,51 @@
+"""When to fit again: a bounded number of moments, chosen by the step alone so that a resumed run keeps to them."""
+
+from __future__ import annotations
+
+import math
+
+#: Earliest refit [steps]: before it there is nothing to fit.
+FIRST = 10
+
+
+def next_refit(step: int, horizon: int | None, refits: int) -> int:
+    """Return the first moment after ``step`` at which to fit again.
+
+    Half of the refits are spread evenly over the run (for 40 every 5 % of it, so that the tenths of the closing table
+    are among them); the other half at steps of equal ratio from step 10 up to the first of those, where the loss
+    changes fastest. After the planned end, and where no end is known, the ratio goes on, so that their number grows
+    with the logarithm of the run only (for 40 some 20 per factor of 100).
+
+    Args:
+        step: Optimizer steps done [steps].
+        horizon: Planned end [steps], None where it is not known.
+        refits: Refits over the whole run, at least 4.
+
+    Returns:
+        A step above ``step``, the planned end being one of them.
+
+    Example:
+        >>> steps = [0]
+        >>> while steps[-1] < 20_000:
+        ...     steps.append(next_refit(steps[-1], 20_000, 40))
+        >>> steps[1:6], steps[-3:], len(steps) - 1
+        ([10, 13, 16, 20, 26], [18000, 19000, 20000], 40)
+    """
+    if step < FIRST:
+        return FIRST if horizon is None or horizon > FIRST else max(horizon, step + 1)
+    even = refits // 2
+    if horizon is None or step >= horizon:
+        return _log_spaced(step, 100.0 ** (1.0 / even))
+    spacing = horizon / even
+    following = math.ceil((math.floor(step / spacing + 1e-9) + 1) * spacing - 1e-9)
+    if step < spacing:
+        following = min(following, _log_spaced(step, (spacing / FIRST) ** (1.0 / (refits - even))))
+    return max(min(following, horizon), step + 1)
+
+
+def _log_spaced(step: int, ratio: float) -> int:
+    """Return the first of 10, 10·ratio, 10·ratio², … (rounded up) above a step, itself at least 10."""
+    k = max(math.floor(math.log(step / FIRST) / math.log(ratio)), 0)
+    while (found := math.ceil(FIRST * ratio**k * (1.0 - 1e-12))) <= step:
+        k += 1
+    return found

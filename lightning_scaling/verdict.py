@@ -1,0 +1,87 @@
+"""Verdict: whether a forecast can be trusted, why, and what to do about it."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = ["Verdict"]
+
+
+class Verdict(Enum):
+    """What a forecast is worth.
+
+    Each member says :attr:`why` and :attr:`what_to_do`; :attr:`usable` tells whether the forecast of the final loss may
+    be acted on.
+
+    Example:
+        >>> Verdict.TOO_EARLY.usable, Verdict.OK.usable
+        (False, True)
+        >>> print(Verdict.NO_HORIZON.what_to_do)
+        Give the planned end: max_steps or max_epochs in the Trainer, or horizon=… here.
+    """
+
+    OK = ("ok", True, "The law follows the run and its future is planned.", "Read the interval, not only its middle.")
+    TOO_EARLY = (
+        "too early",
+        False,
+        "The run has too few points for a law, or is still in its warm-up.",
+        "Wait: forecasts begin once some 10 windows of steps lie behind the warm-up.",
+    )
+    NO_HORIZON = (
+        "no horizon",
+        False,
+        "The planned end of the run is not known, so it has no final loss; its converged loss is forecast.",
+        "Give the planned end: max_steps or max_epochs in the Trainer, or horizon=… here.",
+    )
+    DIVERGED = (
+        "diverged",
+        False,
+        "The newest losses are NaN or infinite.",
+        "Stop, and resume from a checkpoint before the break with a lower learning rate or clipped gradients.",
+    )
+    LAW_REJECTED = (
+        "law rejected",
+        True,
+        "The newest losses lie far off what the run itself forecast a little earlier: no law of steps explains them.",
+        "Look at the curve: a restart, a change of data or a learning rate that is too high does this. The interval is "
+        "widened to what such a surprise allows.",
+    )
+    REPEATED_DATA = (
+        "repeated data",
+        True,
+        "The training loss drops where the data begin again: it tells of data seen before, not of held-out loss.",
+        "Watch a validation loss beside it.",
+    )
+    FLAT = (
+        "flat",
+        True,
+        "The loss no longer falls by more than its noise.",
+        "Nothing more is to be had at this learning rate; only a decay of the rate could still bring something.",
+    )
+    BEFORE_DECAY = (
+        "before decay",
+        True,
+        "The learning rate will fall but has hardly begun to: what the fall brings is known from other runs only.",
+        "Expect the interval to narrow once the decay is under way.",
+    )
+    NOT_IDENTIFIED = (
+        "converged loss not identified",
+        True,
+        "The planned end is forecast well enough, but the run does not yet show where the loss would end at infinity.",
+        "Do not build on the converged loss; the final loss is not touched by this.",
+    )
+    FAILED = (
+        "failed",
+        False,
+        "The fit could not be computed.",
+        "Train on: this says nothing about the run. Please report the curve.",
+    )
+
+    def __init__(self, label: str, usable: bool, why: str, what_to_do: str) -> None:
+        self.label = label
+        self.usable = usable
+        self.why = why
+        self.what_to_do = what_to_do
+
+    def __str__(self) -> str:
+        return self.label

@@ -1,0 +1,73 @@
+"""What a fit sees of a curve: windows, noise, scales."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lightning_scaling import CurveBuilder, LossCurve
+from lightning_scaling.fit.data import FitData, reduce_curve
+
+
+def reduce(curve: LossCurve) -> FitData:
+    return reduce_curve(curve, windows_per_e_fold=24, e_folds=5.0, outlier=5.0)
+
+
+def noisy(rng: np.random.Generator, n: int = 5000, sigma: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    S = np.arange(1, n + 1)
+    return S, 2.0 + 5.0 * S**-0.4 + sigma * rng.standard_normal(n)
+
+
+def test_white_noise_is_measured(rng: np.random.Generator) -> None:
+    data = reduce(LossCurve(*noisy(rng)))
+    assert data.step_noise == pytest.approx(0.1, rel=0.05)
+    truth = 2.0 + 5.0 * data.S**-0.4
+    late = data.S > 500
+    pulls = (data.y - truth)[late] / np.sqrt(data.variance[late])
+    assert 0.6 < pulls.std() < 1.4
+
+
+def test_correlated_noise_makes_windows_less_certain(rng: np.random.Generator) -> None:
+    S, L = noisy(rng, sigma=0.0)
+    shocks = rng.standard_normal(S.size)
+    slow = np.zeros(S.size)
+    for i in range(1, S.size):
+        slow[i] = 0.95 * slow[i - 1] + shocks[i]
+    white, coloured = (reduce(LossCurve(S, L + 0.02 * x)) for x in (shocks, slow))
+    per_step = [d.variance[-5:].mean() / d.step_noise**2 for d in (white, coloured)]
+    assert per_step[1] > 3.0 * per_step[0]
+
+
+def test_a_spike_that_recovered_loses_its_say(rng: np.random.Generator) -> None:
+    S, L = noisy(rng)
+    spiked = L.copy()
+    spiked[2500:2520] += 50.0
+    clean, hit = reduce(LossCurve(S, L)), reduce(LossCurve(S, spiked))
+    window = int(np.argmin(np.abs(hit.S - 2510)))
+    assert hit.variance[window] > 1e3 * clean.variance[window]
+    assert hit.slope == pytest.approx(clean.slope, rel=0.2)
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1e4])
+def test_everything_scales_with_the_unit(rng: np.random.Generator, unit: float) -> None:
+    S, L = noisy(rng)
+    one, other = reduce(LossCurve(S, L)), reduce(LossCurve(S, unit * L))
+    for name, power in (("y", 1), ("variance", 2), ("slope", 1), ("present", 1), ("step_noise", 1)):
+        assert getattr(other, name) == pytest.approx(unit**power * np.asarray(getattr(one, name)), rel=1e-9)
+
+
+def test_windows_from_a_builder_say_what_single_steps_say(rng: np.random.Generator) -> None:
+    S, L = noisy(rng)
+    builder = CurveBuilder()
+    builder.extend(S.tolist(), L.tolist())
+    raw, windowed = reduce(LossCurve(S, L)), reduce(builder.curve())
+    assert windowed.slope == pytest.approx(raw.slope, rel=0.1)
+    assert windowed.present == pytest.approx(raw.present, abs=0.02)
+    assert windowed.variance[-5:].mean() == pytest.approx(raw.variance[-5:].mean(), rel=1.0)
+
+
+@pytest.mark.parametrize("loss", [0.0, 3.0, -2.0])
+def test_a_constant_loss_has_a_scale_all_the_same(loss: float) -> None:
+    data = reduce(LossCurve(np.arange(1, 101), np.full(100, loss)))
+    assert data.slope > 0.0
+    assert np.isfinite(data.variance).all()

@@ -1,0 +1,82 @@
+"""The grid solution against textbook linear regression, and its use of the grid."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lightning_scaling import LossCurve, LRSchedule
+from lightning_scaling.fit.annealing import Annealing
+from lightning_scaling.fit.data import reduce_curve
+from lightning_scaling.fit.misfit import _LEAST_NOISE, _amplitude, _kernel
+from lightning_scaling.fit.posterior import Posterior
+from lightning_scaling.fit.prior import DEFAULT_PRIOR, Prior
+from lightning_scaling.fit.solve import _E_SPREAD, DecayBelief, solve
+
+
+def posterior(prior: Prior, curve: LossCurve, horizon: int) -> Posterior:
+    data = reduce_curve(
+        curve, windows_per_e_fold=prior.windows_per_e_fold, e_folds=prior.e_folds, outlier=prior.outlier
+    )
+    annealing = Annealing(LRSchedule.constant(horizon), prior.responses)
+    belief = DecayBelief.before(data, annealing, prior, positive=False)
+    return solve(data, annealing, belief, prior, positive=False)
+
+
+def noisy_curve(rng: np.random.Generator, alpha: float = 0.5, n: int = 3000) -> LossCurve:
+    S = np.arange(1, n + 1)
+    return LossCurve(S, 2.0 + 6.0 * S**-alpha + 0.05 * rng.standard_normal(n))
+
+
+def test_one_grid_point_is_bayesian_linear_regression(rng: np.random.Generator) -> None:
+    prior = Prior(alphas=(0.5,), delays=(0.0,), misfits=((0.1, 2.0),))
+    p = posterior(prior, noisy_curve(rng), 10_000)
+    d = p.data
+    phi = (d.S / d.now) ** -0.5
+    X = np.stack((np.ones_like(phi), phi), axis=1)
+    sd = _amplitude(d.S, d.now, 0.1 * d.slope, 2.0, prior)
+    C = _kernel(d.S, d.S, prior.misfit_length) * np.outer(sd, sd) + np.diag(d.variance + _LEAST_NOISE * sd**2)
+    m_A, s_A = prior.excess[0] * d.slope / 0.5, prior.excess[1] * d.slope / 0.5
+    P = np.diag([1 / (_E_SPREAD * d.slope) ** 2, 1 / s_A**2])
+    V = np.linalg.inv(X.T @ np.linalg.solve(C, X) + P)
+    mean = V @ (X.T @ np.linalg.solve(C, d.y - d.present) + P @ [0.0, m_A])
+    assert (p.E[0], p.A[0]) == pytest.approx(tuple(mean), rel=1e-5)
+    assert p.covariance[0] == pytest.approx([V[0, 0], V[0, 1], V[1, 1]], rel=1e-4)
+
+
+@pytest.mark.parametrize("alpha", [0.25, 0.5, 1.0])
+def test_the_exponent_is_found(rng: np.random.Generator, alpha: float) -> None:
+    prior = Prior(misfits=((1e-3, 1.0),))
+    p = posterior(prior, noisy_curve(rng, alpha, 20_000), 40_000)
+    low, high = (p.quantile(p.alpha, q) for q in (0.02, 0.98))
+    assert low - 0.1 <= alpha <= high + 0.1
+
+
+def test_weights_are_a_distribution_and_small_ones_are_dropped(rng: np.random.Generator) -> None:
+    p = posterior(DEFAULT_PRIOR, noisy_curve(rng), 10_000)
+    assert p.weights.sum() == pytest.approx(1.0)
+    assert (p.weights > 0).all()
+    assert p.model_shares.sum() == pytest.approx(1.0)
+
+
+def test_a_decay_under_way_tells_how_much_it_brings(rng: np.random.Generator) -> None:
+    n, b = 10_000, 0.4
+    step = np.arange(1, n + 1)
+    lr = np.where(step < 0.5 * n, 1.0, 1 - 0.9 * (step - 0.5 * n) / (0.5 * n))
+    loss = 2.0 + 6.0 * np.cumsum(lr) ** -0.5 - b * (1 - lr) + 0.02 * rng.standard_normal(n)
+    annealing = Annealing(LRSchedule.from_array(lr), DEFAULT_PRIOR.responses)
+
+    def amplitude(share: float) -> tuple[float, float]:
+        curve = LossCurve(step, loss).until(share * n)
+        data = reduce_curve(curve, windows_per_e_fold=32, e_folds=5.0, outlier=7.0)
+        before = DecayBelief.before(data, annealing, DEFAULT_PRIOR, positive=True)
+        p = solve(data, annealing, before, DEFAULT_PRIOR, positive=True)
+        after = np.exp(DecayBelief.after(p, before).log_weight)
+        assert after.sum() == pytest.approx(1.0, abs=1e-3)
+        mean = float(p.weights @ p.b)
+        return mean, float(np.sqrt(p.weights @ (p.b - mean) ** 2))
+
+    (early, early_sd), (late, late_sd) = amplitude(0.45), amplitude(0.9)
+    assert abs(late - b) < 0.5 * abs(early - b)
+    assert abs(late - b) < 3.0 * late_sd
+    assert late_sd / late < early_sd / early

@@ -1,0 +1,99 @@
+"""Two ranks (gloo, two processes): one mean, one decision, one reduction per flush, and no rank left waiting."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.trainers import law
+
+TIMEOUT_S = 150
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """What each scenario of two_ranks.py printed, by scenario, rank 0 first."""
+    folder = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = Path(__file__).parents[2]
+    processes = []
+    for rank in (0, 1):
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+        environment = os.environ | where | {"LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+        command = [sys.executable, "-m", "tests.integration.two_ranks", str(folder)]
+        processes.append(
+            subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+    found: dict[str, list[dict[str, Any]]] = {}
+    try:
+        for process in processes:
+            out, err = process.communicate(timeout=TIMEOUT_S)
+            assert process.returncode == 0, err[-4000:]
+            for line in out.splitlines():
+                if line.startswith("{"):
+                    report = json.loads(line)
+                    found.setdefault(report["scenario"], []).append(report)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    return found
+
+
+def test_every_scenario_came_to_its_end_on_both_ranks(reports: dict[str, list[dict[str, Any]]]) -> None:
+    assert set(reports) == {"whole", "stop", "resume", "checkpoints", "engine fails", "one rank fails"}
+    for both in reports.values():
+        assert [r["rank"] for r in both] == [0, 1]
+        assert both[0]["ended"] == both[1]["ended"]
+        assert both[0]["collectives"] == both[1]["collectives"]
+
+
+def test_curve_is_the_mean_over_the_ranks(reports: dict[str, list[dict[str, Any]]]) -> None:
+    for report in reports["whole"]:
+        assert report["S"][:40] == list(range(1, 41))
+        assert report["L"][:40] == pytest.approx([law(s) for s in range(1, 41)], rel=1e-6)
+        assert report["S"][-1] > 295
+        assert report["L"][-1] == pytest.approx(law(298), rel=1e-2)
+
+
+def test_few_reductions(reports: dict[str, list[dict[str, Any]]]) -> None:
+    steps = reports["whole"][0]["collectives"]
+    assert len(steps) <= 40
+    assert len(steps) == len(set(steps))  # one per flush
+    assert steps[-1] == 300
+
+
+def test_only_rank_0_forecasts_and_all_ranks_know_the_numbers(reports: dict[str, list[dict[str, Any]]]) -> None:
+    for scenario in ("whole", "checkpoints"):
+        zero, one = reports[scenario]
+        assert zero["forecasts"]
+        assert one["forecasts"] == []
+        assert zero["metrics"] == one["metrics"]
+        assert zero["metrics"]["scaling/final_loss"] == pytest.approx(law(zero["ended"]), abs=0.05)
+
+
+def test_both_ranks_stop_at_the_same_step_and_early(reports: dict[str, list[dict[str, Any]]]) -> None:
+    zero, one = reports["stop"]
+    assert zero["ended"] == one["ended"] < 500
+    assert zero["stopped_by"] == "TARGET_UNREACHABLE"
+
+
+def test_resumed_on_purpose_it_goes_on(reports: dict[str, list[dict[str, Any]]]) -> None:
+    zero, one = reports["resume"]
+    assert zero["ended"] == one["ended"] == 400
+    assert zero["S"][0] == one["S"][0] == 1
+
+
+def test_failures_leave_no_rank_waiting(reports: dict[str, list[dict[str, Any]]]) -> None:
+    assert [r["ended"] for r in reports["engine fails"]] == [120, 120]
+    zero, one = reports["one rank fails"]
+    assert zero["ended"] == one["ended"] < 400  # rank 0 still decides, and both follow

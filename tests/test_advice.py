@@ -1,0 +1,105 @@
+"""Stop rules: a table of runs and what to do with them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from lightning_scaling import (
+    Action,
+    Converged,
+    CurveBuilder,
+    Diverged,
+    Forecast,
+    LossCurve,
+    Reason,
+    StopRule,
+    TargetUnreachable,
+    advise,
+    forecast,
+)
+
+
+def law_run(share: float = 0.5, n: int = 10_000, *, jump: float = 0.0, lr: np.ndarray | None = None) -> Forecast:
+    """Forecast a run of 2 + 6 S^-1/2 (2.06 at the end) from a share of it."""
+    rng = np.random.default_rng(3)
+    S = np.arange(1, int(share * n) + 1, dtype=float)
+    loss = 2.0 + 6.0 * S**-0.5 + 0.02 * rng.standard_normal(S.size) + jump * (S > 0.8 * share * n)
+    return forecast(LossCurve(S, loss), horizon=n, lr_schedule=lr)
+
+
+WSD = np.where(np.arange(10_000) < 8_000, 1.0, 1.0 - (np.arange(10_000) - 8_000) / 2_000)
+
+
+@pytest.mark.parametrize(
+    ("rule", "run", "action", "reason"),
+    [
+        (TargetUnreachable(1.8), law_run(), Action.STOP, Reason.TARGET_UNREACHABLE),
+        (TargetUnreachable(2.06), law_run(), Action.CONTINUE, Reason.TARGET_IN_REACH),
+        (TargetUnreachable(2.5), law_run(), Action.CONTINUE, Reason.TARGET_REACHED),
+        (TargetUnreachable(2.0), law_run(lr=WSD), Action.CONTINUE, Reason.TARGET_IN_REACH),
+        (TargetUnreachable(1.8), law_run(0.0006), Action.WAIT, Reason.NO_FORECAST),
+        (TargetUnreachable(1.8), law_run(jump=3.0), Action.WAIT, Reason.LAW_REJECTED),
+        (Converged(0.2), law_run(), Action.STOP, Reason.CONVERGED),
+        (Converged(0.001), law_run(), Action.CONTINUE, Reason.GAIN_WORTH_IT),
+        (Converged(0.05), law_run(lr=WSD), Action.CONTINUE, Reason.GAIN_WORTH_IT),
+        (Diverged(), law_run(), Action.CONTINUE, Reason.ON_COURSE),
+        (Diverged(), law_run(jump=3.0), Action.STOP, Reason.DIVERGED),
+        (Diverged(), law_run(jump=-1.0), Action.CONTINUE, Reason.ON_COURSE),
+    ],
+)
+def test_what_each_rule_does(rule: StopRule, run: Forecast, action: Action, reason: Reason) -> None:
+    advice = rule.judge(run)
+    assert (advice.action, advice.reason) == (action, reason)
+    assert advice.sentence.startswith(f"Step {run.step:,}".replace(",", " "))
+    assert all(isinstance(value, float) for value in advice.evidence.values())
+
+
+def test_a_broken_run_is_stopped_at_any_time() -> None:
+    builder = CurveBuilder()
+    builder.extend(range(1, 31), [3.0] * 20 + [math.nan] * 10)
+    advice = Diverged().judge(forecast(builder.curve(), horizon=1000))
+    assert (advice.action, advice.reason) == (Action.STOP, Reason.DIVERGED)
+    assert "10 losses are NaN" in advice.sentence
+    builder = CurveBuilder()
+    builder.extend(range(1, 31), [3.0] * 29 + [math.inf])
+    assert Diverged().judge(forecast(builder.curve(), horizon=1000)).action is not Action.STOP
+
+
+def test_confidence_and_probability_agree() -> None:
+    run = law_run()
+    for target in np.linspace(2.0, 2.1, 21):
+        stop = TargetUnreachable(float(target), confidence=0.9).judge(run).action is Action.STOP
+        assert stop == (run.probability_below(float(target)) <= 0.1)
+
+
+def test_any_stop_wins_then_any_continue() -> None:
+    run = law_run()
+    assert advise(run, [Diverged(), TargetUnreachable(1.8), Converged(0.001)]).reason is Reason.TARGET_UNREACHABLE
+    assert advise(run, [Diverged(), TargetUnreachable(2.06)]).reason is Reason.ON_COURSE
+    assert advise(run).reason is Reason.STILL_FALLING
+    assert advise(law_run(0.0006)).action is Action.WAIT
+
+
+def test_sentences_read_well() -> None:
+    sentence = TargetUnreachable(1.8).judge(law_run(lr=np.ones(10_000))).sentence
+    assert sentence.startswith("Step 5 000 of 10 000: the run should end at 2.06")
+    assert sentence.endswith("target 1.8 has probability below 0.1 %: stop.")
+    assert "if the learning rate stays as it is" in TargetUnreachable(1.8).judge(law_run()).sentence
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: TargetUnreachable(math.nan), "loss to be a finite number"),
+        (lambda: TargetUnreachable(1.0, confidence=95), "give 0.95"),
+        (lambda: TargetUnreachable(1.0, confidence=0.3), "0.5 to below 1"),
+        (lambda: Converged(-0.1), "min_gain to be a finite number >= 0"),
+        (lambda: Diverged(1.0), ">= 2"),
+    ],
+)
+def test_bad_rules(make: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()  # type: ignore[operator]

@@ -1,0 +1,50 @@
+"""Refits: bounded in number, the same for a resumed run, at the tenths of the run."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from lightning_scaling.refits import FIRST, next_refit
+
+
+def schedule(horizon: int | None, refits: int, *, start: int = 0, until: int | None = None) -> list[int]:
+    steps = [start]
+    while steps[-1] < (until or horizon or 0):
+        steps.append(next_refit(steps[-1], horizon, refits))
+    return steps[1:]
+
+
+@given(horizon=st.integers(1, 10**9), refits=st.integers(4, 200))
+def test_never_more_than_asked_for_and_the_end_is_one_of_them(horizon: int, refits: int) -> None:
+    steps = schedule(horizon, refits)
+    assert len(steps) <= refits
+    assert steps[-1] == horizon
+    assert all(a < b for a, b in pairwise(steps))
+    assert horizon <= FIRST or steps[0] >= FIRST
+
+
+@pytest.mark.parametrize("horizon", [200, 1_000, 20_000, 10_000_000])
+def test_the_tenths_of_the_closing_table_are_among_them(horizon: int) -> None:
+    assert {horizon * tenth // 10 for tenth in range(1, 11)} <= set(schedule(horizon, 40))
+
+
+@given(horizon=st.one_of(st.none(), st.integers(1, 10**7)), start=st.integers(0, 10**6))
+def test_a_resumed_run_keeps_to_the_same_moments(horizon: int | None, start: int) -> None:
+    end = min(horizon or 10**6, 10**6)
+    assume(start < end)
+    whole = schedule(horizon, 40, until=end)
+    assert schedule(horizon, 40, start=start, until=end) == [s for s in whole if s > start]
+
+
+def test_without_an_end_their_number_grows_with_the_logarithm_of_the_run() -> None:
+    assert len(schedule(None, 40, until=10**5)) == 41
+    assert len(schedule(None, 40, until=10**7)) == 61
+
+
+def test_after_the_planned_end_it_goes_on() -> None:
+    assert next_refit(1000, 1000, 40) > 1000
+    assert len(schedule(1000, 40, start=1000, until=100_000)) <= 25

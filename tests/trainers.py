@@ -1,0 +1,104 @@
+"""Small Trainers and modules for tests: a module whose loss follows a script, and quiet Trainers of both packages."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+torch.set_num_threads(1)
+
+PACKAGES = ("lightning.pytorch", "pytorch_lightning")
+
+#: What Lightning itself warns of in such small fits.
+QUIET = [
+    # A hint on speed: https://github.com/Lightning-AI/pytorch-lightning/pull/1378
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+    # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning"),
+    # A hint on what the tests do on purpose: resume inside an epoch.
+    pytest.mark.filterwarnings("ignore:.*ended before the epoch ended.*"),
+]
+
+
+def law(step: int) -> float:
+    """The scripted loss: E + A S^-alpha."""
+    return 2.0 + 6.0 * step**-0.5
+
+
+def scripted_module(
+    loss: Callable[[int], float] = law,
+    *,
+    noise: float = 0.02,
+    package: str = "lightning.pytorch",
+    configure: Callable[[Any], Any] | None = None,
+    base: type | None = None,
+) -> Any:
+    """Return a module whose training loss at optimizer step s is loss(s) plus noise that depends on the batch only."""
+    parent = base or importlib.import_module(package).LightningModule
+
+    class Scripted(parent):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 1)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            step = self.trainer.global_step + 1
+            draw = float(torch.randn((), generator=torch.Generator().manual_seed(1000 * step + batch_idx % 7)))
+            return self.layer(batch).mean() * 0.0 + (loss(step) + noise * draw)
+
+        def configure_optimizers(self) -> Any:
+            if configure is not None:
+                return configure(self)
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    return Scripted()
+
+
+def loader(batches: int, *, batch_size: int = 1) -> DataLoader[Any]:
+    """Return a loader of so many batches of zeros."""
+    return DataLoader(torch.zeros(batches * batch_size, 2), batch_size=batch_size)  # type: ignore[arg-type]
+
+
+class Unsized(IterableDataset[torch.Tensor]):
+    """Samples without a length."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __iter__(self) -> Any:
+        return iter(torch.zeros(self.n, 2))
+
+
+def trainer(*callbacks: Any, package: str = "lightning.pytorch", **settings: Any) -> Any:
+    """Return a quiet Trainer on one CPU process."""
+    quiet = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return importlib.import_module(package).Trainer(callbacks=list(callbacks), **(quiet | settings))
+
+
+def cosine(horizon: int, warmup: int = 0) -> Callable[[Any], Any]:
+    """Return a configure_optimizers with a cosine schedule stepped at every optimizer step."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(horizon - warmup, 1)))
+
+    def configure(module: Any) -> Any:
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    return configure
