@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 #: Left out: tests, what pip has added, and modules that are tables of data rather than code.
 SKIP = {"test", "tests", "idle_test", "site-packages", "dist-packages", "encodings", "pydoc_data", "lib2to3"}
+GOLDEN = (5**0.5 - 1) / 2
 
 
 def stdlib_text() -> Tensor:
@@ -24,17 +27,20 @@ def stdlib_text() -> Tensor:
 
 
 class Crops(torch.utils.data.IterableDataset[Tensor]):
-    """Endless batches of random crops: one from each of ``batch_size`` equal parts of the text, so all are alike."""
+    """Endless batches of crops, spread evenly over the text by the golden ratio: any few batches in a row see all of it.
+
+    So single batches are as much alike as they can be, and nothing is seen twice before the whole text has been read.
+    """
 
     def __init__(self, text: Tensor, batch_size: int, length: int, seed: int = 0) -> None:
         self.text, self.batch_size, self.length, self.seed = text, batch_size, length, seed
 
     def __iter__(self) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(self.seed)
-        part = (len(self.text) - self.length) / self.batch_size
-        while True:
-            starts = (torch.arange(self.batch_size) + torch.rand(self.batch_size, generator=generator)) * part
-            yield self.text[starts.long()[:, None] + torch.arange(self.length)].long()
+        start = random.Random(self.seed).random()
+        for first in itertools.count(step=self.batch_size):
+            share = (start + GOLDEN * torch.arange(first, first + self.batch_size, dtype=torch.float64)) % 1.0
+            places = (share * (len(self.text) - self.length)).long()
+            yield self.text[places[:, None] + torch.arange(self.length)].long()
 
 
 class ByteTransformer(pl.LightningModule):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.fit.data import compact
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
@@ -177,7 +178,7 @@ class Forecast:
             for x, v in ((p.data.present + p.E, p.covariance[:, 0]), (p.A, p.covariance[:, 2]))
         )
         z_now = max(float(p.schedule.summed(p.data.now)), 1e-9)
-        S_c = z_now * (1.0 + p.delay) * np.exp(np.log(np.maximum(p.A, 1e-300)) / p.alpha)
+        S_c = z_now * np.exp(np.log(np.maximum(p.A, 1e-300)) / p.alpha)
         return {
             "alpha_S": self.alpha_S,
             "E": _interval(E, self.level),
@@ -247,7 +248,7 @@ def forecast(
     if len(curve) >= MIN_POINTS and curve.step >= MIN_POINTS:
         try:
             with np.errstate(all="ignore"):
-                fitted = fit(curve, schedule, DEFAULT_PRIOR)
+                fitted = fit(compact(curve), schedule, DEFAULT_PRIOR)
             failed = not (np.isfinite(fitted.posterior.weights).all() and np.isfinite(fitted.posterior.E).all())
         except (np.linalg.LinAlgError, ValueError):
             failed = True

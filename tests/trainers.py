@@ -88,6 +88,23 @@ def trainer(*callbacks: Any, package: str = "lightning.pytorch", **settings: Any
     return importlib.import_module(package).Trainer(callbacks=list(callbacks), **(quiet | settings))
 
 
+T = 400
+
+
+def fit(
+    monitor: Any, *others: Any, steps: int = T, module: Any = None, batches: int | None = None, **settings: Any
+) -> Any:
+    """Fit a scripted module for so many steps under a monitor; return the Trainer."""
+    runner = trainer(monitor, *others, max_steps=steps, **settings)
+    runner.fit(module or scripted_module(), loader(batches or steps))
+    return runner
+
+
+def watch(package: str = "lightning.pytorch", **hooks: Any) -> Any:
+    """Return a callback with the given hooks."""
+    return type("Watch", (importlib.import_module(package).Callback,), hooks)()
+
+
 def cosine(horizon: int, warmup: int = 0) -> Callable[[Any], Any]:
     """Return a configure_optimizers with a cosine schedule stepped at every optimizer step."""
 

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
 
-__all__ = ["FitData", "reduce_curve"]
+__all__ = ["FitData", "compact", "reduce_curve"]
 
 FloatArray = NDArray[np.float64]
 
 #: A normal distribution's median absolute value, and its median square, in standard deviations and variances.
 _MAD, _MEDIAN_SQUARE = 0.6745, 0.4549
+#: Points from which a curve is long, and windows per factor e of steps that it is then brought to.
+_LONG, _FINE = 6000, 256
 #: Neighbours on each side that a window is held against to tell an outlier.
 _NEIGHBOURS = 3
 
@@ -40,6 +42,33 @@ class FitData:
     slope: float
     present: float
     step_noise: float
+
+
+def compact(curve: LossCurve) -> LossCurve:
+    """Return a curve of bounded length, so that a forecast costs the same whatever the length of the history.
+
+    Args:
+        curve: Any curve; one of up to ``_LONG`` points is returned as it is.
+
+    Returns:
+        The curve in windows far finer than those of a fit, without learning rates, batches and spreads.
+    """
+    if len(curve) <= _LONG:
+        return curve
+    first = max(float(curve.S[0]), 1.0)
+    edges = np.geomspace(first, float(curve.S[-1]), int(np.log(curve.S[-1] / first) * _FINE) + 2)
+    heads = np.unique(np.concatenate(([0], np.searchsorted(curve.S, edges[1:-1]))))
+    count = np.add.reduceat(curve.count, heads)
+    return LossCurve(
+        S=np.add.reduceat(curve.S * curve.count, heads) / count,
+        L=np.add.reduceat(curve.L * curve.count, heads) / count,
+        N=curve.N,
+        count=count,
+        step=curve.step,
+        n_nonfinite=curve.n_nonfinite,
+        epoch_ends=curve.epoch_ends,
+        unit=curve.unit,
+    )
 
 
 def reduce_curve(curve: LossCurve, *, windows_per_e_fold: int, e_folds: float, outlier: float) -> FitData:

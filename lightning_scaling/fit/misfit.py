@@ -26,7 +26,7 @@ class MisfitModel:
     r"""Ornstein-Uhlenbeck misfit of one size beside the noise of the windows.
 
     .. math:: \mathrm{cov}[d(S), d(S')] = \sigma_S\,\sigma_{S'}\,e^{-|\ln S - \ln S'|/\ell}, \qquad
-              \sigma_S = \sigma\,(t_{now}/S)^p \text{ in the past},\; \sigma\,(1 + q \ln(S/t_{now})) \text{ ahead}
+              \sigma_S = \sigma\,\max(t_{now}/S, 1)^p
 
     so that the early transient, which no law of S explains, has little say, without a cut that must be chosen.
 
@@ -39,7 +39,6 @@ class MisfitModel:
         size: sigma, the misfit now [unit of the loss].
         growth: p, how fast it grows into the past [1].
         whitened: ``F^-1 R columns``, shape (M, n_columns).
-        half_log_det: Half the log determinant of C.
     """
 
     data: FitData
@@ -47,7 +46,6 @@ class MisfitModel:
     size: float
     growth: float
     whitened: FloatArray
-    half_log_det: float
     _diagonal: FloatArray
     _below: FloatArray
     _factor: FloatArray
@@ -55,7 +53,7 @@ class MisfitModel:
     @classmethod
     def build(cls, data: FitData, size: float, growth: float, prior: Prior, columns: FloatArray) -> MisfitModel:
         """Factorise the covariance of the windows and whiten ``columns`` (M, n) with it."""
-        amplitude = _amplitude(data.S, data.now, size, growth, prior)
+        amplitude = _amplitude(data.S, data.now, size, growth)
         correlation = np.exp(-np.diff(np.log(data.S)) / prior.misfit_length)
         innovation = np.sqrt(-np.expm1(2.0 * np.log(correlation)))
         diagonal = 1.0 / (amplitude * np.concatenate(([1.0], innovation)))
@@ -66,8 +64,7 @@ class MisfitModel:
         band[0, 1:] += below**2 * noise[:-1]
         band[1, :-1] = below * noise[:-1] * diagonal[:-1]
         factor = cholesky_banded(band, lower=True, check_finite=False)
-        half_log_det = float(np.log(factor[0]).sum() - np.log(diagonal).sum())
-        model = cls(data, prior, size, growth, columns, half_log_det, diagonal, below, factor)
+        model = cls(data, prior, size, growth, columns, diagonal, below, factor)
         object.__setattr__(model, "whitened", model.whiten(columns))
         return model
 
@@ -88,18 +85,16 @@ class MisfitModel:
             ``columns^T C^-1 k`` of shape (n_columns, P) (what the misfit predicted from each column is), and the
             posterior variance of the Q combinations [unit squared], shape (Q,).
         """
-        here = _amplitude(S, self.data.now, self.size, self.growth, self.prior)
-        there = _amplitude(self.data.S, self.data.now, self.size, self.growth, self.prior)
+        here = _amplitude(S, self.data.now, self.size, self.growth)
+        there = _amplitude(self.data.S, self.data.now, self.size, self.growth)
         white = self.whiten(_kernel(self.data.S, S, self.prior.misfit_length) * np.outer(there, here))
         prior_covariance = _kernel(S, S, self.prior.misfit_length) * np.outer(here, here)
         variance = np.einsum("pq,pq->q", combine, prior_covariance @ combine) - ((white @ combine) ** 2).sum(axis=0)
         return self.whitened.T @ white, np.maximum(variance, 0.0)
 
 
-def _amplitude(S: FloatArray, now: float, size: float, growth: float, prior: Prior) -> FloatArray:
-    past = np.minimum((now / np.minimum(S, now)) ** growth, _CEILING)
-    ahead = 1.0 + prior.misfit_ahead * np.log(np.maximum(S, now) / now)
-    return np.asarray(size * past * ahead)
+def _amplitude(S: FloatArray, now: float, size: float, growth: float) -> FloatArray:
+    return np.asarray(size * np.minimum((now / np.minimum(S, now)) ** growth, _CEILING))
 
 
 def _kernel(S: FloatArray, S_other: FloatArray, length: float) -> FloatArray:

@@ -29,12 +29,10 @@ class Posterior:
         annealing: The annealing term of the run's schedule.
         prior: The prior that was used.
         models: Misfit models, one per misfit size.
-        model_shares: Their shares of the weight.
         model: Index of each law's misfit model, shape (K,).
         weights: Weight of each law, summing to 1, shape (K,).
         alpha: Exponent alpha_S of each law [1].
-        delay: z_0/z_now of each law [1].
-        basis: Index of the (alpha, delay) pair among the columns of the misfit models.
+        basis: Index of alpha in the grid of the prior.
         response: Index of each law's response.
         b: Loss that a full decay brings [unit of the loss].
         E: Converged loss at peak rate, relative to the present loss [unit of the loss].
@@ -46,11 +44,9 @@ class Posterior:
     annealing: Annealing
     prior: Prior
     models: tuple[MisfitModel, ...]
-    model_shares: FloatArray
     model: NDArray[np.intp]
     weights: FloatArray
     alpha: FloatArray
-    delay: FloatArray
     basis: NDArray[np.intp]
     response: NDArray[np.intp]
     b: FloatArray
@@ -83,10 +79,10 @@ class Posterior:
         steps = np.maximum(np.atleast_1d(np.asarray(S, dtype=np.float64)), 0.5)
         c = np.eye(steps.size) if combine is None else np.asarray(combine, dtype=np.float64)
         z_now = max(float(self.schedule.summed(self.data.now)), 1e-9)
-        phi = power_basis(self.schedule.summed(steps), z_now, self.alpha, self.delay).T
+        phi = power_basis(self.schedule.summed(steps), z_now, self.alpha).T
         a = self.annealing.at(steps)[:, self.response].T
         means, variances = np.empty((self.weights.size, c.shape[1])), np.empty((self.weights.size, c.shape[1]))
-        n_basis = len(self.prior.alphas) * len(self.prior.delays)
+        n_basis = len(self.prior.alphas)
         for m, model in enumerate(self.models):
             law = self.model == m
             pull, unexplained = model.predict(steps, c)
@@ -106,8 +102,7 @@ class Posterior:
         """Predict the loss for S to infinity at this N, with the learning rate decayed as at the planned end."""
         end = np.array([float(self.schedule.horizon)])
         a = self.annealing.at(end)[0, self.response]
-        ahead = np.log(max(end[0] / self.data.now, 1.0))
-        misfit = np.array([model.size for model in self.models])[self.model] * (1.0 + self.prior.misfit_ahead * ahead)
+        misfit = np.array([model.size for model in self.models])[self.model]
         means = self.data.present + self.E - self.b * a
         sds = np.sqrt(self.covariance[:, 0] + misfit**2 + self.floor**2)
         return GaussianMixture(self.weights, means[:, None], sds[:, None])

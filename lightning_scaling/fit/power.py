@@ -13,25 +13,24 @@ FloatArray = NDArray[np.float64]
 _CEILING = 1e6
 
 
-def power_basis(z: FloatArray, z_now: float, alpha: FloatArray, delay: FloatArray) -> FloatArray:
-    r"""Return :math:`\phi = ((z + z_0)/(z_{now} + z_0))^{-\alpha}`, the loss above its limit as a multiple of today's.
+def power_basis(z: FloatArray, z_now: float, alpha: FloatArray) -> FloatArray:
+    r"""Return :math:`\phi = (z/z_{now})^{-\alpha}`, the loss above its limit as a multiple of today's.
 
-    With z the summed learning rate and :math:`z_0 = 0` this is Kaplan's :math:`(S_c/S)^{\alpha_S}` up to a factor
-    (arXiv:2001.08361, Eq. 1.6 at fixed N); :math:`z_0` lets the law begin late.
+    With z the summed learning rate this is Kaplan's :math:`(S_c/S)^{\alpha_S}` up to a factor (arXiv:2001.08361, Eq. 1.6
+    at fixed N); at a constant rate z is the step.
 
     Args:
         z: Summed learning rate at the points, relative to its peak [steps], shape (P,).
         z_now: The same at the present [steps].
         alpha: Exponents alpha_S [1], shape (I,).
-        delay: z_0/z_now [1], shape (I,).
 
     Returns:
         phi [1], shape (P, I); 1 at the present.
 
     Example:
-        >>> power_basis(np.array([25.0, 100.0, 400.0]), 100.0, np.array([0.5]), np.array([0.0])).ravel().tolist()
+        >>> power_basis(np.array([25.0, 100.0, 400.0]), 100.0, np.array([0.5])).ravel().tolist()
         [2.0, 1.0, 0.5]
     """
-    ratio = (np.maximum(z, 1e-9 * z_now)[:, None] / z_now + delay) / (1.0 + delay)
+    ratio = np.maximum(z / z_now, 1e-9)[:, None]
     with np.errstate(over="ignore"):
         return np.asarray(np.minimum(ratio**-alpha, _CEILING))

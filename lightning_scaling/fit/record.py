@@ -17,7 +17,7 @@ from lightning_scaling.schedule import LRSchedule
 __all__ = ["Fit", "fit"]
 
 #: The present is forecast again from these shares of it.
-ORIGINS = (0.5, 0.7)
+ORIGINS = (0.4, 0.7)
 #: The record speaks of the mean loss since this share of the present.
 RECENT = 0.95
 #: Fewest points from which the present is forecast again.

@@ -65,16 +65,50 @@ class DecayBelief:
         return cls(before.b, np.log(share + 1e-6))
 
 
+@dataclass(frozen=True, eq=False)
+class _Solved:
+    """Log weight and linear parameters at every point (alpha, response, b) of the grid, for one misfit.
+
+    Shapes (I, J, K), and (I, 1, 1) of the covariances, which do not depend on what is regressed on.
+    """
+
+    log_weight: FloatArray
+    E: FloatArray
+    A: FloatArray
+    covariance: tuple[FloatArray, FloatArray, FloatArray]
+
+
+def _regress(model: MisfitModel, alpha: FloatArray, b: FloatArray, J: int) -> _Solved:
+    """Regress y + b a on 1 and phi under the normal priors of E and A, at every grid point at once."""
+    prior, slope = model.prior, model.data.slope
+    G = np.einsum("mi,mj->ij", model.whitened, model.whitened)
+    i, j = slice(2, 2 + alpha.size), slice(2 + alpha.size, 2 + alpha.size + J)
+    one_y = (G[0, 1] + np.outer(G[0, j], b))[None]
+    phi_y = G[i, 1][:, None, None] + G[i, j][:, :, None] * b
+    y_y = (G[1, 1] + 2.0 * np.outer(G[1, j], b) + np.outer(np.diag(G)[j], b**2))[None]
+    m_A, s_A = (x * slope / alpha for x in prior.excess)
+    p_EE, p_EA, p_AA = G[0, 0] + 1.0 / (_E_SPREAD * slope) ** 2, G[0, i], np.diag(G)[i] + 1.0 / s_A**2
+    det = p_EE * p_AA - p_EA**2
+    v_EE, v_EA, v_AA = (x[:, None, None] for x in (p_AA / det, -p_EA / det, p_EE / det))
+    r_A = phi_y + (m_A / s_A**2)[:, None, None]
+    E, A = v_EE * one_y + v_EA * r_A, v_EA * one_y + v_AA * r_A
+    quadratic = y_y + ((m_A / s_A) ** 2)[:, None, None] - (E * one_y + A * r_A)
+    log_evidence = -0.5 * quadratic - (0.5 * np.log(det) + np.log(s_A))[:, None, None]
+    return _Solved(log_evidence + log_ndtr(A / np.sqrt(v_AA)), E, A, (v_EE, v_EA, v_AA))
+
+
 def solve(data: FitData, annealing: Annealing, decay: DecayBelief, prior: Prior, *, positive: bool) -> Posterior:
     r"""Return the posterior of the law of one run.
 
-    For each grid point (alpha, z_0, response, b) and each misfit size the model
+    For each grid point (alpha, response, b) and each misfit the model
 
-    .. math:: y = E + A\,\phi_{\alpha, z_0}(S) - b\,a(S) + d(S) + \epsilon
+    .. math:: y = E + A\,\phi_\alpha(S) - b\,a(S) + d(S) + \epsilon
 
     is linear in (E, A) with normal priors, so their posterior and the evidence have closed forms; all grid points share
-    one factor per misfit and one matrix of inner products. A >= 0 and, for a loss that has been positive
-    throughout, a positive limit enter as the probability that the posterior gives them.
+    one factor per misfit and one matrix of inner products. A >= 0 and, for a loss that has been positive throughout, a
+    positive limit enter as the probability that the posterior gives them.
+
+    Misfits keep equal weight whatever their evidence: a model that is wrong judges itself kindly.
 
     Args:
         data: The windows.
@@ -86,69 +120,40 @@ def solve(data: FitData, annealing: Annealing, decay: DecayBelief, prior: Prior,
     Returns:
         The mixture over the grid.
     """
-    M, schedule, b = data.S.size, annealing.schedule, decay.b
-    J = decay.log_weight.shape[0]
-    a_data = annealing.at(data.S)
-    a_end = annealing.at(np.array([float(schedule.horizon)]))[0]
-    alpha, delay = (g.ravel() for g in np.meshgrid(prior.alphas, prior.delays, indexing="ij"))
-    z_now = max(float(schedule.summed(data.now)), 1e-9)
-    phi = power_basis(schedule.summed(data.S), z_now, alpha, delay)
-    columns = np.concatenate((np.ones((M, 1)), (data.y - data.present)[:, None], phi, a_data[:, :J]), axis=1)
-
-    log_prior = (-0.5 * ((np.log(alpha) - prior.log_alpha[0]) / prior.log_alpha[1]) ** 2)[
-        :, None, None
-    ] + decay.log_weight[None]
-    s_E = _E_SPREAD * data.slope
-    m_A, s_A = (x * data.slope / alpha for x in prior.excess)
-    parts, models, evidences = [], [], []
-    for size, growth in prior.misfits:
+    schedule, alpha, b, J = annealing.schedule, np.array(prior.alphas), decay.b, decay.log_weight.shape[0]
+    phi = power_basis(schedule.summed(data.S), max(float(schedule.summed(data.now)), 1e-9), alpha)
+    a_data, a_end = annealing.at(data.S), annealing.at(np.array([float(schedule.horizon)]))[0]
+    ones, y = np.ones((data.S.size, 1)), (data.y - data.present)[:, None]
+    columns = np.concatenate((ones, y, phi, a_data[:, :J]), axis=1)
+    log_alpha = -0.5 * ((np.log(alpha) - prior.log_alpha[0]) / prior.log_alpha[1]) ** 2
+    log_prior = log_alpha[:, None, None] + decay.log_weight
+    models, laws = [], []
+    for m, (size, growth) in enumerate(prior.misfits):
         model = MisfitModel.build(data, size * data.slope, growth, prior, columns)
-        G = np.einsum("mi,mj->ij", model.whitened, model.whitened)
-        i, j = slice(2, 2 + alpha.size), slice(2 + alpha.size, 2 + alpha.size + J)
-        # Inner products of the columns with y + b a, shapes (I, J, K) over (alpha and delay, response, b).
-        one_y = (G[0, 1] + np.outer(G[0, j], b))[None]
-        phi_y = G[i, 1][:, None, None] + G[i, j][:, :, None] * b
-        y_y = (G[1, 1] + 2.0 * np.outer(G[1, j], b) + np.outer(np.diag(G)[j], b**2))[None]
-        p_EE, p_EA, p_AA = G[0, 0] + 1.0 / s_E**2, G[0, i], np.diag(G)[i] + 1.0 / s_A**2
-        det = p_EE * p_AA - p_EA**2
-        v_EE, v_EA, v_AA = (x[:, None, None] for x in (p_AA / det, -p_EA / det, p_EE / det))
-        r_A = phi_y + (m_A / s_A**2)[:, None, None]
-        E, A = v_EE * one_y + v_EA * r_A, v_EA * one_y + v_AA * r_A
-        quadratic = y_y + ((m_A / s_A) ** 2)[:, None, None] - (E * one_y + A * r_A)
-        log_weight = -0.5 * quadratic - (0.5 * np.log(det) + np.log(s_A))[:, None, None] - model.half_log_det
-        log_weight = log_weight + log_prior + log_ndtr(A / np.sqrt(v_AA))
+        solved = _regress(model, alpha, b, J)
+        log_weight = solved.log_weight + log_prior
         if positive:
-            limit = data.present + E - (b[None, :] * a_end[:J, None])[None]
-            log_weight = log_weight + log_ndtr(limit / np.sqrt(v_EE))
-        top = float(log_weight.max())
-        weight = np.exp(log_weight - top)
-        evidence = top + float(np.log(weight.sum()))
-        keep = weight > _NEGLIGIBLE
-        ii, jj, kk = np.nonzero(keep)
-        parts.append(
-            (weight[keep] / weight.sum(), ii, jj, b[kk], E[keep], A[keep], *(v[ii, 0, 0] for v in (v_EE, v_EA, v_AA)))
-        )
+            limit = data.present + solved.E - b * a_end[:J, None]
+            log_weight = log_weight + log_ndtr(limit / np.sqrt(solved.covariance[0]))
+        weight = np.exp(log_weight - log_weight.max())
+        weight = np.where(weight > _NEGLIGIBLE, weight, 0.0)
+        i, j, k = np.nonzero(weight)
+        kept = (weight[i, j, k] / weight.sum(), np.full(i.size, m), i, j, b[k], solved.E[i, j, k], solved.A[i, j, k])
+        laws.append((*kept, np.stack([v[i, 0, 0] for v in solved.covariance], axis=1)))
         models.append(model)
-        evidences.append(evidence)
-    share = np.exp(prior.evidence * (np.array(evidences) - max(evidences)))
-    share = share / share.sum()
-    model_index = np.concatenate([np.full(part[0].size, m) for m, part in enumerate(parts)])
-    stacked = [np.concatenate([part[c] for part in parts]) for c in range(9)]
-    weights = stacked[0] * share[model_index]
+    weights, index, i, j, amplitude, E, A, covariance = (np.concatenate(part) for part in zip(*laws, strict=True))
     return Posterior(
         data=data,
         annealing=annealing,
         prior=prior,
         models=tuple(models),
-        model_shares=share,
-        model=model_index,
+        model=index,
         weights=weights / weights.sum(),
-        alpha=alpha[stacked[1]],
-        delay=delay[stacked[1]],
-        basis=stacked[1],
-        response=stacked[2],
-        b=stacked[3],
-        E=stacked[4],
-        A=stacked[5],
-        covariance=np.stack(stacked[6:9], axis=1),
+        alpha=alpha[i],
+        basis=i,
+        response=j,
+        b=amplitude,
+        E=E,
+        A=A,
+        covariance=covariance,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lightning_scaling import CurveBuilder, LossCurve
-from lightning_scaling.fit.data import FitData, reduce_curve
+from lightning_scaling.fit.data import FitData, compact, reduce_curve
 
 
 def reduce(curve: LossCurve) -> FitData:
@@ -71,3 +71,18 @@ def test_a_constant_loss_has_a_scale_all_the_same(loss: float) -> None:
     data = reduce(LossCurve(np.arange(1, 101), np.full(100, loss)))
     assert data.slope > 0.0
     assert np.isfinite(data.variance).all()
+
+
+def test_a_long_history_is_brought_to_bounded_length_without_loss(rng: np.random.Generator) -> None:
+    S, L = noisy(rng, 400_000)
+    curve = LossCurve(S, L, N=5.0, step=400_007, n_nonfinite=7)
+    short = compact(curve)
+    assert len(short) < 4_000
+    assert short.count.sum() == len(curve)
+    assert short.L @ short.count == pytest.approx(L.sum())
+    assert (short.step, short.N, short.n_nonfinite) == (curve.step, 5.0, 7)
+    a, b = reduce(curve), reduce(short)
+    assert b.slope == pytest.approx(a.slope, rel=0.02)
+    assert b.variance[-5:].mean() == pytest.approx(a.variance[-5:].mean(), rel=0.3)
+    few = LossCurve(S[:100], L[:100])
+    assert compact(few) is few

@@ -29,12 +29,12 @@ def noisy_curve(rng: np.random.Generator, alpha: float = 0.5, n: int = 3000) -> 
 
 
 def test_one_grid_point_is_bayesian_linear_regression(rng: np.random.Generator) -> None:
-    prior = Prior(alphas=(0.5,), delays=(0.0,), misfits=((0.1, 2.0),))
+    prior = Prior(alphas=(0.5,), misfits=((0.1, 2.0),))
     p = posterior(prior, noisy_curve(rng), 10_000)
     d = p.data
     phi = (d.S / d.now) ** -0.5
     X = np.stack((np.ones_like(phi), phi), axis=1)
-    sd = _amplitude(d.S, d.now, 0.1 * d.slope, 2.0, prior)
+    sd = _amplitude(d.S, d.now, 0.1 * d.slope, 2.0)
     C = _kernel(d.S, d.S, prior.misfit_length) * np.outer(sd, sd) + np.diag(d.variance + _LEAST_NOISE * sd**2)
     m_A, s_A = prior.excess[0] * d.slope / 0.5, prior.excess[1] * d.slope / 0.5
     P = np.diag([1 / (_E_SPREAD * d.slope) ** 2, 1 / s_A**2])
@@ -56,7 +56,8 @@ def test_weights_are_a_distribution_and_small_ones_are_dropped(rng: np.random.Ge
     p = posterior(DEFAULT_PRIOR, noisy_curve(rng), 10_000)
     assert p.weights.sum() == pytest.approx(1.0)
     assert (p.weights > 0).all()
-    assert p.model_shares.sum() == pytest.approx(1.0)
+    shares = np.bincount(p.model, p.weights)
+    assert shares == pytest.approx(np.full(len(DEFAULT_PRIOR.misfits), 1 / len(DEFAULT_PRIOR.misfits)))
 
 
 def test_a_decay_under_way_tells_how_much_it_brings(rng: np.random.Generator) -> None:
@@ -76,7 +77,6 @@ def test_a_decay_under_way_tells_how_much_it_brings(rng: np.random.Generator) ->
         mean = float(p.weights @ p.b)
         return mean, float(np.sqrt(p.weights @ (p.b - mean) ** 2))
 
-    (early, early_sd), (late, late_sd) = amplitude(0.45), amplitude(0.9)
+    (early, _), (late, late_sd) = amplitude(0.45), amplitude(0.9)
     assert abs(late - b) < 0.5 * abs(early - b)
     assert abs(late - b) < 3.0 * late_sd
-    assert late_sd / late < early_sd / early

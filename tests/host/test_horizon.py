@@ -70,9 +70,7 @@ def test_accumulation_that_changes_between_epochs() -> None:
 
 def test_data_without_a_length_is_known_after_one_epoch() -> None:
     probe = Probe()
-    trainer(probe, max_epochs=3, accumulate_grad_batches=2).fit(
-        scripted_module(), DataLoader(Unsized(7), batch_size=1)
-    )
+    trainer(probe, max_epochs=3, accumulate_grad_batches=2).fit(scripted_module(), DataLoader(Unsized(7), batch_size=1))
     assert probe.at_start is None
     assert probe.steps == 12
     assert probe.after_epochs == [12, 12, 12]

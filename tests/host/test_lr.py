@@ -117,9 +117,7 @@ def test_promise_is_kept(case: str) -> None:
 def test_rate_that_is_a_tensor() -> None:
     probe = Probe(at=4, horizon=8)
     make: Make = lambda o: schedulers.CosineAnnealingLR(o, 8)  # noqa: E731
-    trainer(probe, max_steps=8).fit(
-        scripted_module(configure=configured(make, lr=torch.tensor(0.1))), loader(8)
-    )
+    trainer(probe, max_steps=8).fit(scripted_module(configure=configured(make, lr=torch.tensor(0.1))), loader(8))
     assert probe.promised[0].rates == pytest.approx(probe.used)
     assert probe.promised[4].rates == pytest.approx(probe.used[4:])
 
@@ -173,7 +171,9 @@ def test_epoch_schedule_without_a_length_is_known_after_one_epoch() -> None:
                 probe.ask(trainer, pl_module)
 
     probe.at = -1
-    trainer(probe, Learn(), max_epochs=3).fit(scripted_module(configure=configure), DataLoader(Unsized(5), batch_size=1))
+    trainer(probe, Learn(), max_epochs=3).fit(
+        scripted_module(configure=configure), DataLoader(Unsized(5), batch_size=1)
+    )
     assert probe.promised[0].rates is None
     assert "epoch" in probe.promised[0].why
     assert probe.promised[5].rates == pytest.approx(probe.used[5:])
@@ -230,14 +230,19 @@ def standing(make: Make, epoch_length: float = math.inf) -> Any:
 
 def long_sequence(n: int) -> Make:
     return lambda o: schedulers.SequentialLR(
-        o, [schedulers.LinearLR(o, 0.01, total_iters=2000), schedulers.CosineAnnealingLR(o, n - 2000)], milestones=[2000]
+        o,
+        [schedulers.LinearLR(o, 0.01, total_iters=2000), schedulers.CosineAnnealingLR(o, n - 2000)],
+        milestones=[2000],
     )
 
 
 @pytest.mark.parametrize(
     ("make", "n"),
     [
-        (lambda o: schedulers.LambdaLR(o, lambda s: min(s / 500, 1) * 0.5 * (1 + math.cos(math.pi * s / 1e5))), 100_000),
+        (
+            lambda o: schedulers.LambdaLR(o, lambda s: min(s / 500, 1) * 0.5 * (1 + math.cos(math.pi * s / 1e5))),
+            100_000,
+        ),
         (lambda o: schedulers.OneCycleLR(o, 0.3, total_steps=100_001), 100_000),
         (long_sequence(100_000), 100_000),
         (lambda o: schedulers.PolynomialLR(o, 100_000, 2.0), 100_000),

@@ -113,3 +113,6 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    # Lightning leaves the process group to the exit of the interpreter, where gloo's threads may abort the process.
+    dist.barrier()
+    dist.destroy_process_group()

@@ -1,0 +1,98 @@
+"""Arguments, and the same from YAML."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_scaling import (
+    Converged,
+    Diverged,
+    ScalingLawMonitor,
+    TargetUnreachable,
+)
+from tests.trainers import PACKAGES, QUIET, loader, scripted_module
+
+pytestmark = QUIET
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"stop": "now"}, TypeError),
+        ({"stop": [TargetUnreachable(1.0), 3]}, TypeError),
+        ({"horizon": 0}, ValueError),
+        ({"horizon": 10.5}, TypeError),
+        ({"horizon": True}, TypeError),
+        ({"horizon": 3, "lr_schedule": [1.0, 1.0]}, ValueError),
+        ({"lr_schedule": [1.0, math.nan]}, ValueError),
+        ({"lr_schedule": [0.0, 0.0]}, ValueError),
+        ({"lr_schedule": []}, ValueError),
+        ({"lr_schedule": ["fast"]}, TypeError),
+        ({"N": -1.0}, ValueError),
+        ({"N": math.inf}, ValueError),
+        ({"tokens_per_step": 0}, ValueError),
+        ({"level": 90}, ValueError),
+        ({"level": 1.0}, ValueError),
+        ({"refits": 3}, ValueError),
+        ({"refits": None}, TypeError),
+        ({"name": ""}, ValueError),
+    ],
+)
+def test_wrong_arguments_say_what_was_expected(arguments: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"Expected .*got"):
+        ScalingLawMonitor(**arguments)
+
+
+# https://github.com/Lightning-AI/pytorch-lightning/issues/21900
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("package", PACKAGES)
+def test_configured_from_yaml(tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    cli = importlib.import_module(f"{package}.cli")
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        """
+trainer:
+  max_steps: 60
+  accelerator: cpu
+  devices: 1
+  logger: false
+  enable_checkpointing: false
+  enable_progress_bar: false
+  enable_model_summary: false
+  callbacks:
+    - class_path: lightning_scaling.ScalingLawMonitor
+      init_args:
+        horizon: 500
+        level: 0.8
+        verbose: false
+        stop:
+          class_path: lightning_scaling.TargetUnreachable
+          init_args: {loss: 1.9}
+    - class_path: lightning_scaling.ScalingLawMonitor
+      init_args:
+        name: other
+        lr_schedule: [1.0, 0.5]
+        verbose: false
+        stop:
+          - class_path: lightning_scaling.Converged
+            init_args: {min_gain: 0.01}
+          - class_path: lightning_scaling.Diverged
+"""
+    )
+    module = type(scripted_module(package=package))
+    parsed = cli.LightningCLI(
+        module, run=False, args=["--config", str(config)], save_config_callback=None, seed_everything_default=False
+    )
+    one, other = (c for c in parsed.trainer.callbacks if isinstance(c, ScalingLawMonitor))
+    assert one._settings.rules == (TargetUnreachable(loss=1.9),)
+    assert (one._settings.horizon, one._settings.level) == (500, 0.8)
+    assert other._settings.rules == (Converged(min_gain=0.01), Diverged())
+    assert other._settings.horizon == 2
+    parsed.trainer.fit(parsed.model, loader(60))
+    assert one.history[-1].horizon == 500

@@ -1,0 +1,199 @@
+"""Whatever fails, training ends as it would have without the monitor."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.optim import lr_scheduler as schedulers
+
+import lightning_scaling.live as live
+from lightning_scaling import (
+    ScalingLawMonitor,
+    ScalingWarning,
+    TargetUnreachable,
+    forecast,
+)
+from lightning_scaling.host import session
+from tests.trainers import QUIET, T, fit, law, loader, scripted_module, trainer
+
+pytestmark = QUIET
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_our_failure_is_warned_of_once_and_training_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls = []
+
+    def fails(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 5:
+            raise RuntimeError("engine on fire")
+        return forecast(*args, **kwargs)
+
+    monkeypatch.setattr(live, "forecast", fails)
+    monitor = ScalingLawMonitor(verbose=False)
+    with pytest.warns(ScalingWarning, match="engine on fire") as caught:
+        runner = fit(monitor)
+    assert len([w for w in caught if w.category is ScalingWarning]) == 1
+    assert runner.global_step == T
+    assert len(monitor.history) == 5  # what was known before is known after
+    runner.save_checkpoint(tmp_path / "after.ckpt")
+    assert torch.load(tmp_path / "after.ckpt", weights_only=True)["callbacks"]["ScalingLawMonitor"]["version"] == 1
+
+
+@pytest.mark.parametrize(
+    "hook",
+    ["batch_end", "before_optimizer_step", "start"],
+)
+def test_failure_in_any_hook_is_survived(monkeypatch: pytest.MonkeyPatch, hook: str) -> None:
+    def fails(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(session.StepTracker, hook, fails)
+    with pytest.warns(ScalingWarning, match="broken"):
+        assert fit(ScalingLawMonitor(verbose=False), steps=20).global_step == 20
+
+
+def test_warnings_made_errors_do_not_end_the_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(live, "forecast", lambda *a, **k: 1 / 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ScalingWarning)
+        assert fit(ScalingLawMonitor(verbose=False), steps=20).global_step == 20
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_logger_that_throws_is_left_out(tmp_path: Path) -> None:
+    from lightning.pytorch.loggers import CSVLogger
+
+    class Throws(CSVLogger):
+        def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+            raise OSError("disk full")
+
+    monitor = ScalingLawMonitor(verbose=False)
+    good = CSVLogger(tmp_path, name="good", version=0)
+    with pytest.warns(ScalingWarning, match="disk full") as caught:
+        fit(monitor, logger=[Throws(tmp_path, name="bad"), good], log_every_n_steps=1)
+    assert len([w for w in caught if w.category is ScalingWarning]) == 1
+    rows = read(tmp_path / "good/version_0/metrics.csv")
+    assert len(rows) == len(monitor.history)
+
+
+def test_scheduler_that_cannot_be_copied() -> None:
+    class NotCopied(schedulers.ExponentialLR):
+        def __deepcopy__(self, memo: Any) -> Any:
+            raise RuntimeError("no copies")
+
+    def configure(module: Any) -> Any:
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        return [optimizer], [{"scheduler": NotCopied(optimizer, 0.999), "interval": "step"}]
+
+    monitor = ScalingLawMonitor(verbose=False)
+    assert fit(monitor, module=scripted_module(configure=configure)).global_step == T
+    assert monitor.forecast is not None
+    assert not monitor.forecast.schedule_known
+
+
+def test_interrupted_run_closes_with_its_table(caplog: pytest.LogCaptureFixture) -> None:
+    class Breaks(type(scripted_module())):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if self.trainer.global_step == 300:
+                raise RuntimeError("the user's own bug")
+            return super().training_step(batch, batch_idx)
+
+    monitor = ScalingLawMonitor()
+    with caplog.at_level("INFO"), pytest.raises(RuntimeError, match="own bug"):
+        fit(monitor, module=Breaks())
+    assert monitor.forecast is not None
+    assert monitor.forecast.step == 300
+    closing = [r.getMessage() for r in caplog.records if "The run ended at step 300 of 400" in r.getMessage()]
+    assert len(closing) == 1
+
+
+@pytest.mark.parametrize("settings", [{"fast_dev_run": 3}, {"limit_train_batches": 0, "max_epochs": 1}])
+def test_does_nothing_where_there_is_nothing_to_watch(settings: dict[str, Any]) -> None:
+    monitor = ScalingLawMonitor(stop=TargetUnreachable(loss=0.0), verbose=False)
+    runner = trainer(monitor, **settings)
+    runner.fit(scripted_module(), loader(10))
+    assert monitor.history == ()
+    assert monitor.forecast is None
+    assert "not begun" in monitor.summary()
+
+
+def test_other_loops_are_left_alone() -> None:
+    class Validates(type(scripted_module())):  # type: ignore[misc]
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("val", 1.0)
+
+    monitor = ScalingLawMonitor(verbose=False)
+    runner = trainer(monitor, max_epochs=2, num_sanity_val_steps=2, val_check_interval=50)
+    module = Validates()
+    runner.fit(module, loader(100), loader(3))
+    assert monitor.curve.step == 200
+    before = monitor.history
+    runner.validate(module, dataloaders=loader(3), verbose=False)
+    assert monitor.history == before
+
+
+@pytest.mark.filterwarnings("ignore:.*barebones.*")
+def test_barebones() -> None:
+    monitor = ScalingLawMonitor(verbose=False)
+    import lightning.pytorch as lightning
+
+    runner = lightning.Trainer(barebones=True, max_steps=100, accelerator="cpu", callbacks=[monitor])
+    runner.fit(scripted_module(), loader(100))
+    assert monitor.curve.step == 100
+
+
+def test_copies_and_pickles() -> None:
+    monitor = ScalingLawMonitor(stop=TargetUnreachable(loss=1.0), verbose=False)
+    for twin in (copy.deepcopy(monitor), pickle.loads(pickle.dumps(monitor))):
+        assert fit(twin, steps=60).global_step <= 60
+        assert twin.history
+
+
+def test_hooks_wait_for_nothing_between_flushes() -> None:
+    """The hooks are run on tensors that complain when their value is asked for."""
+    from tests.test_recorder import Untouchable
+
+    class Guarded(type(scripted_module())):  # type: ignore[misc]
+        def on_fit_start(self) -> None:
+            self.flushed = 0
+
+    monitor = ScalingLawMonitor(verbose=False)
+    runner = trainer(max_steps=1)
+    runner.fit(scripted_module(), loader(1))
+    runner.fit_loop.epoch_loop.max_steps = 10_000
+    monitor.on_train_start(runner, runner.lightning_module)
+    assert monitor._session is not None
+    progress = runner.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total
+    optimizer = runner.optimizers[0]
+    optimizer.param_groups[0]["lr"] = torch.tensor(0.1).as_subclass(Untouchable)
+    Untouchable.guarded = False  # the first step is fetched at once
+    flushes = -1
+    for step in range(2, 700):
+        # A flush happens where `flushes` will grow: find out on a copy of the plan, and guard all other steps.
+        due = step >= monitor._session._next_flush
+        Untouchable.guarded = not due
+        progress.completed = step
+        try:
+            monitor.on_before_optimizer_step(runner, runner.lightning_module, optimizer)
+            loss: Tensor = torch.tensor(law(step)).as_subclass(Untouchable)
+            monitor.on_train_batch_end(runner, runner.lightning_module, {"loss": loss}, torch.zeros(1, 2), step - 1)
+        finally:
+            Untouchable.guarded = True
+        flushes = monitor._session.recorder.flushes
+        assert monitor._active, f"went quiet at step {step}"
+    assert 5 < flushes < 60
+    assert monitor.forecast is not None

@@ -1,0 +1,129 @@
+"""A run that is interrupted and resumed knows and forecasts what the whole run would."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_scaling import (
+    Diverged,
+    Reason,
+    ScalingLawMonitor,
+    ScalingWarning,
+    TargetUnreachable,
+)
+from lightning_scaling.host import session
+from tests.trainers import PACKAGES, QUIET, T, cosine, fit, loader, scripted_module, trainer, watch
+
+pytestmark = QUIET
+
+
+def saver(path: Path, at: int) -> Any:
+    return watch(
+        on_train_batch_end=lambda self, t, *a: t.save_checkpoint(path) if t.global_step == at else None,
+    )
+
+
+@pytest.mark.parametrize("at", [137, 200, 256])
+@pytest.mark.parametrize("package", PACKAGES)
+def test_resumed_run_forecasts_what_the_uninterrupted_one_would(tmp_path: Path, package: str, at: int) -> None:
+    path = tmp_path / "mid.ckpt"
+    whole, rest = ScalingLawMonitor(verbose=False), ScalingLawMonitor(verbose=False)
+    fit(whole, saver(path, at), module=scripted_module(configure=cosine(T)))
+    runner = trainer(rest, package=package, max_steps=T)
+    runner.fit(scripted_module(configure=cosine(T), package=package), loader(T), ckpt_path=path)
+    assert runner.global_step == T
+    assert rest.history == whole.history
+    assert rest.forecast is not None
+    assert rest.forecast.final_loss == whole.forecast.final_loss  # type: ignore[union-attr]
+    assert rest.curve.L.tolist() == whole.curve.L.tolist()
+    assert rest.summary() == whole.summary()
+
+
+def test_checkpoint_is_small_and_plain(tmp_path: Path) -> None:
+    monitor = ScalingLawMonitor(verbose=False)
+    runner = fit(monitor, steps=2000, module=scripted_module(configure=cosine(2000)))
+    runner.save_checkpoint(tmp_path / "end.ckpt")
+    state = torch.load(tmp_path / "end.ckpt", weights_only=True)["callbacks"]["ScalingLawMonitor"]
+    assert state["version"] == 1
+    assert len(pickle.dumps(state)) < 256 * 1024
+
+    def only_plain(x: object) -> bool:
+        if isinstance(x, dict):
+            return all(isinstance(k, str) and only_plain(v) for k, v in x.items())
+        return all(map(only_plain, x)) if isinstance(x, list) else x is None or type(x) in (bool, int, float, str)
+
+    assert only_plain(state)
+
+
+def test_stopped_run_that_is_resumed_goes_on(tmp_path: Path) -> None:
+    rule = TargetUnreachable(loss=1.5)
+    first = ScalingLawMonitor(stop=rule, verbose=False)
+    runner = fit(first, steps=2000)
+    runner.save_checkpoint(tmp_path / "stopped.ckpt")
+    again = ScalingLawMonitor(stop=[rule, Diverged()], verbose=False)
+    resumed = trainer(again, max_steps=1500)
+    resumed.fit(scripted_module(), loader(2000), ckpt_path=tmp_path / "stopped.ckpt")
+    assert resumed.global_step == 1500
+    assert again.advice is not None
+    assert again.advice.reason is Reason.TARGET_UNREACHABLE  # still its opinion
+    # Another reason still stops it.
+    third = ScalingLawMonitor(stop=[rule, Diverged()], verbose=False)
+    broken = trainer(third, max_steps=4000)
+    broken.fit(scripted_module(lambda s: math.nan), loader(4000), ckpt_path=tmp_path / "stopped.ckpt")
+    assert broken.global_step < runner.global_step + session.BUFFER + 20
+
+
+@pytest.mark.parametrize("state", [{"version": 99}, {"wait_count": 3}])
+def test_foreign_state_is_ignored_with_a_warning(tmp_path: Path, state: dict[str, Any]) -> None:
+    runner = fit(ScalingLawMonitor(verbose=False), steps=100)
+    runner.save_checkpoint(tmp_path / "a.ckpt")
+    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    checkpoint["callbacks"]["ScalingLawMonitor"] = state
+    torch.save(checkpoint, tmp_path / "b.ckpt")
+    monitor = ScalingLawMonitor(verbose=False)
+    with pytest.warns(ScalingWarning, match="ignored"):
+        trainer(monitor, max_steps=200).fit(scripted_module(), loader(200), ckpt_path=tmp_path / "b.ckpt")
+    assert monitor.curve.S[0] == 101.5  # the mean of a window of two
+
+
+def test_damaged_state_is_ignored_with_a_warning(tmp_path: Path) -> None:
+    runner = fit(ScalingLawMonitor(verbose=False), steps=100)
+    runner.save_checkpoint(tmp_path / "a.ckpt")
+    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    del checkpoint["callbacks"]["ScalingLawMonitor"]["recorder"]
+    torch.save(checkpoint, tmp_path / "b.ckpt")
+    monitor = ScalingLawMonitor(verbose=False)
+    with pytest.warns(ScalingWarning, match="begins anew"):
+        trainer(monitor, max_steps=200).fit(scripted_module(), loader(200), ckpt_path=tmp_path / "b.ckpt")
+    assert monitor.curve.S[0] == 101.5  # the mean of a window of two
+
+
+def test_monitor_that_joins_a_run_late(tmp_path: Path) -> None:
+    runner = trainer(max_steps=100)
+    runner.fit(scripted_module(configure=cosine(T)), loader(T))
+    runner.save_checkpoint(tmp_path / "without.ckpt")
+    monitor = ScalingLawMonitor(verbose=False)
+    late = trainer(monitor, max_steps=T)
+    late.fit(scripted_module(configure=cosine(T)), loader(T), ckpt_path=tmp_path / "without.ckpt")
+    assert (monitor.curve.S[0], monitor.curve.step) == (101.5, T)
+    assert monitor.forecast is not None
+    assert monitor.forecast.schedule_known
+
+
+def test_fit_twice_goes_on_and_a_new_trainer_begins_anew() -> None:
+    monitor = ScalingLawMonitor(verbose=False)
+    runner = trainer(monitor, max_epochs=1)
+    module = scripted_module()
+    runner.fit(module, loader(100))
+    runner.fit_loop.max_epochs = 3
+    runner.fit(module, loader(100))
+    assert (monitor.curve.S[0], monitor.curve.step) == (1, 300)
+    trainer(monitor, max_steps=50).fit(scripted_module(), loader(50))
+    assert (monitor.curve.S[0], monitor.curve.step) == (1, 50)
+    assert monitor.history[-1].horizon == 50

@@ -1,0 +1,110 @@
+"""Which loss, which step and which learning rate the monitor takes from each kind of training."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_scaling import (
+    ScalingLawMonitor,
+    ScalingWarning,
+)
+from tests.trainers import QUIET, cosine, loader, scripted_module, trainer
+
+pytestmark = QUIET
+
+
+def curve_of(module: Any, batches: int = 24, **settings: Any) -> Any:
+    monitor = ScalingLawMonitor(verbose=False)
+    runner = trainer(monitor, **settings)
+    runner.fit(module, loader(batches))
+    return monitor, runner
+
+
+class Rising(type(scripted_module())):  # type: ignore[misc]
+    """Loss 1, 2, 3, … by batch."""
+
+    def on_fit_start(self) -> None:
+        self.n = 0
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.n += 1
+        return self.layer(batch).mean() * 0.0 + float(self.n)
+
+
+def test_accumulated_batches_count_as_one_step_with_their_mean() -> None:
+    monitor, runner = curve_of(Rising(), batches=10, max_epochs=2, accumulate_grad_batches=4)
+    assert runner.global_step == 6
+    assert monitor.curve.S.tolist() == [1, 2, 3, 4, 5, 6]
+    assert monitor.curve.L.tolist() == pytest.approx([2.5, 6.5, 9.5, 12.5, 16.5, 19.5])
+
+
+def test_steps_that_returned_nothing_leave_gaps() -> None:
+    class Skips(Rising):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            return None if self.n % 3 == 0 else {"loss": loss, "extra": loss * 2}
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*returned .None.*")
+        monitor, runner = curve_of(Skips(), max_steps=9)
+    assert runner.global_step == 9
+    assert monitor.curve.S.tolist() == [1, 2, 4, 5, 7, 8]
+    assert monitor.curve.L.tolist() == [1, 2, 4, 5, 7, 8]
+
+
+class Manual(Rising):
+    """Two optimizers, the first one's rate set by hand; returns its loss or not."""
+
+    def __init__(self, *, returns: bool, every: int = 1) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.returns, self.every = returns, every
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        for optimizer in self.optimizers():
+            self.manual_backward(loss, retain_graph=True)
+            if self.n % self.every == 0:
+                optimizer.param_groups[0]["lr"] = 1.0 / self.n
+                optimizer.step()
+                optimizer.zero_grad()
+        return loss if self.returns else None
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.SGD(self.parameters(), lr=0.1), torch.optim.SGD(self.parameters(), lr=7.0)]
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_manual_optimization_with_two_optimizers(returns: bool) -> None:
+    monitor, runner = curve_of(Manual(returns=returns), max_epochs=1, batches=8)
+    assert runner.global_step == 16
+    assert monitor.curve.S.tolist() == list(range(1, 9))
+    assert monitor.curve.L.tolist() == list(range(1, 9))
+    assert monitor.curve.lr == pytest.approx([1 / n for n in range(1, 9)])
+
+
+def test_manual_accumulation() -> None:
+    monitor, _ = curve_of(Manual(returns=True, every=4), max_epochs=1, batches=8)
+    assert monitor.curve.S.tolist() == [1, 2]
+    assert monitor.curve.L.tolist() == [2.5, 6.5]
+
+
+def test_rates_are_the_ones_used_not_the_next_ones() -> None:
+    monitor, _ = curve_of(scripted_module(configure=cosine(20)), max_steps=20)
+    expected = [0.05 * (1 + math.cos(math.pi * s / 20)) for s in range(20)]
+    assert monitor.curve.lr == pytest.approx(expected)
+
+
+def test_half_precision_losses_are_warned_of_once() -> None:
+    class Half(Rising):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return super().training_step(batch, batch_idx).bfloat16()
+
+    with pytest.warns(ScalingWarning, match="float32") as caught:
+        curve_of(Half(), max_steps=20)
+    assert len([w for w in caught if w.category is ScalingWarning]) == 1
