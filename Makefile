@@ -3,7 +3,7 @@
 #   make test        lint, types, tests and doctests: what must pass before a change lands
 #   make lint        ruff and mypy only
 #   make demo        the quick-start example
-#   make benchmark   how good the forecasts are (benchmarks/); pass options in ARGS="…"
+#   make benchmark   how good the forecasts are on a folder of finished runs: make benchmark CURVES=DIR [ARGS="…"]
 #   make clean       remove .venv and everything that tools have written
 
 PYTHON ?= python3
@@ -23,10 +23,11 @@ lint: $(READY)
 	$(BIN)/mypy lightning_scaling
 
 demo: $(READY)
-	$(BIN)/python examples/01_quickstart.py
+	$(BIN)/python examples/quickstart.py
 
 benchmark: $(READY)
-	$(BIN)/python -m benchmarks $(ARGS)
+	@test -n "$(CURVES)" || { echo "Give a folder of finished runs: make benchmark CURVES=DIR"; exit 2; }
+	$(BIN)/python benchmarks/accuracy.py --curves "$(CURVES)" $(ARGS)
 
 # The stamp is written last, so a set-up that was interrupted is done again.
 $(READY): pyproject.toml constraints.txt

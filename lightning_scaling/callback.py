@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from lightning_utilities.core.rank_zero import rank_zero_info
+
 from lightning_scaling._lightning import callback_base
 from lightning_scaling.advice import Advice, StopRule
 from lightning_scaling.curve import LossCurve
@@ -131,7 +133,7 @@ class ScalingLawMonitor(LightningCallback):
         state = self._restored if self._restored is not None else self.state_dict()
         self._restored = None
         try:
-            self._session = Session(trainer, pl_module, self._settings, state)
+            self._session = Session(trainer, pl_module, self._settings, state, rank_zero_info)
             self._active = True
         except Exception as error:
             self._fail(error)

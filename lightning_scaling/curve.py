@@ -26,11 +26,8 @@ def _vector(name: str, values: ArrayLike) -> FloatArray:
 def _finite(name: str, array: FloatArray, advice: str) -> None:
     bad = np.flatnonzero(~np.isfinite(array))
     if bad.size:
-        first = int(bad[0])
-        raise ValueError(
-            f"Expected finite values in {name}, got {name}[{first}]={array[first]} ({bad.size} of {array.size} are not). "
-            f"{advice}"
-        )
+        i, share = int(bad[0]), f"{bad.size} of {array.size} are not"
+        raise ValueError(f"Expected finite values in {name}, got {name}[{i}]={array[i]} ({share}). {advice}")
 
 
 def _companion(name: str, values: ArrayLike | None, length: int, *, lowest: float) -> FloatArray | None:

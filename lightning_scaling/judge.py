@@ -18,6 +18,8 @@ __all__ = ["judge"]
 BROKEN_AFTER = 3
 #: Fewest windows that carry a law.
 MIN_WINDOWS = 10
+#: Share of the planned run below which nothing is said of its end.
+MIN_SHARE = 0.02
 #: Sigmas of surprise beyond which the law is rejected.
 REJECTED = 4.0
 #: Falls of the learning rate below this share of the peak do not count as a decay.
@@ -43,6 +45,8 @@ def judge(
         return Verdict.TOO_EARLY
     if horizon is None:
         return Verdict.NO_HORIZON
+    if curve.step < MIN_SHARE * horizon:
+        return Verdict.TOO_EARLY
     if has_stairs(curve):
         return Verdict.REPEATED_DATA
     if fitted.surprises and abs(fitted.surprises[-1]) > REJECTED:

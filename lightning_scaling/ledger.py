@@ -135,8 +135,8 @@ class ForecastLedger:
         known = math.isfinite(truth)
         cells = [["done", "at step", "forecast", *(["off", "inside"] if known else [])]]
         hits = usable = 0
-        for tenth, record in rows:
-            row = [f"{tenth * 10} %", _thousands(record.step), _said(record, horizon)]
+        for _, record in rows:
+            row = [f"{100.0 * record.step / horizon:.0f} %", _thousands(record.step), _said(record, horizon)]
             loss = record.final_loss
             if known and record.horizon == horizon and math.isfinite(float(loss.mid)):
                 inside = bool(loss.low <= truth <= loss.high)

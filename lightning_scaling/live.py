@@ -22,6 +22,9 @@ FloatArray = NDArray[np.float64]
 #: How far the rate in use may lie from the one that was promised, in parts of the peak.
 _RATE_TOLERANCE = 0.02
 
+#: A stop must stand for this share of the planned run before it acts.
+_STANDING = 0.05
+
 METRICS = (
     "final_loss",
     "final_loss_low",
@@ -67,6 +70,7 @@ class LiveForecast:
         self.next_step = next_refit(0, None, refits)
         self._overruled: set[str] = set()
         self._alarms = 0
+        self._stop_since: int | None = None
         self._said = (Action.WAIT, Reason.NO_FORECAST)  # goes without saying
 
     def plan(self, horizon: int | None, rates: FloatArray | None, *, step: int = 0) -> None:
@@ -104,13 +108,29 @@ class LiveForecast:
         self.next_step = next_refit(curve.step, self.horizon, self._refits)
         self.ledger.append(ForecastRecord.of(self.forecast))
         self.advice = advise(self.forecast, self._rules)
-        self.wants_stop = self.advice.action is Action.STOP and any(
-            a.action is Action.STOP and a.reason.name not in self._overruled
-            for a in (rule.judge(self.forecast) for rule in self._rules)
-        )
+        self.wants_stop = self._may_act(curve.step)
         said = (self.advice.action, self.advice.reason)
         changed, self._said = said != self._said, said
         return changed
+
+    def _may_act(self, step: int) -> bool:
+        """Return whether a rule says stop that may act now.
+
+        A broken run is stopped at once. Any other stop must have stood for a while, because a rule that looks many
+        times at 95 % would fire far more often than 5 % of the times, and it must rest on a schedule that is known: a
+        decay that nobody announced may still pay.
+        """
+        assert self.forecast is not None
+        stops = [a for a in (rule.judge(self.forecast) for rule in self._rules) if a.action is Action.STOP]
+        reasons = {a.reason for a in stops if a.reason.name not in self._overruled}
+        lasting = bool(reasons - {Reason.DIVERGED}) and self.forecast.schedule_known
+        if not lasting:
+            self._stop_since = None
+        elif self._stop_since is None:
+            self._stop_since = step
+        if Reason.DIVERGED in reasons:
+            return True
+        return self._stop_since is not None and step - self._stop_since >= _STANDING * (self.horizon or 0)
 
     def is_alarmed(self, n_nonfinite: int, latest: float, error: float) -> bool:
         """Return whether the newest losses are worth a refit before its time: broken, or far above their band.
@@ -189,6 +209,7 @@ class LiveForecast:
             ],
             "overruled": sorted(self._overruled),
             "alarms": self._alarms,
+            "stop_since": self._stop_since,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -212,6 +233,7 @@ class LiveForecast:
             self._said = (self.advice.action, self.advice.reason)
         self._overruled = set(state["overruled"])
         self._alarms = int(state["alarms"])
+        self._stop_since = state["stop_since"]
 
     def _agrees(self, schedule: LRSchedule, peak: float) -> bool:
         old = self.schedule

@@ -126,12 +126,17 @@ class CurveRecorder:
             if steps:
                 self._feed(steps, *_fetch(losses, lrs), self._B)
             return
-        self._land()
+        # Every rank takes part in every reduction, whatever goes wrong here: errors are for the end.
+        landed = [self._land()]
         steps, losses, lrs = self._take()
         self._flight = _Flight(steps, losses, lrs, self._B, self.note, self._device)
         self._flight.launch()
         if wait:
-            self._land()
+            landed.append(self._land())
+        for flight, means in (found for found in landed if found is not None):
+            if flight.error is not None:
+                raise flight.error
+            self._feed(flight.steps, means, _fetch([], flight.lrs)[1], flight.B)
 
     def curve(self, *, N: float | None = None, unit: str = "nats/token") -> LossCurve:
         """Return the curve so far; with ``across_ranks``, up to the last reduction that has arrived.
@@ -182,13 +187,13 @@ class CurveRecorder:
         self._steps, self._losses, self._lrs = [], [], []
         return taken
 
-    def _land(self) -> None:
+    def _land(self) -> tuple[_Flight, list[float | None]] | None:
+        """Wait for the reduction under way, if there is one; return it and the mean losses, and hear the note."""
         flight, self._flight = self._flight, None
-        if flight is not None:
-            losses, self.heard = flight.land()  # what was heard counts, even if what follows fails
-            if flight.error is not None:
-                raise flight.error
-            self._feed(flight.steps, losses, _fetch([], flight.lrs)[1], flight.B)
+        if flight is None:
+            return None
+        losses, self.heard = flight.land()
+        return flight, losses
 
     def _feed(
         self, steps: Sequence[int], losses: Sequence[float | None], lrs: Sequence[float | None], B: float | None

@@ -24,8 +24,8 @@ class Verdict(Enum):
     TOO_EARLY = (
         "too early",
         False,
-        "The run has too few points for a law, or is still in its warm-up.",
-        "Wait: forecasts begin once some 10 windows of steps lie behind the warm-up.",
+        "The run has too few points for a law, is still in its warm-up, or has done less than 2 % of its steps.",
+        "Wait: forecasts begin after the warm-up, with some 10 windows of steps and 2 % of the run.",
     )
     NO_HORIZON = (
         "no horizon",

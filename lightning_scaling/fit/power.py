@@ -16,8 +16,8 @@ _CEILING = 1e6
 def power_basis(z: FloatArray, z_now: float, alpha: FloatArray) -> FloatArray:
     r"""Return :math:`\phi = (z/z_{now})^{-\alpha}`, the loss above its limit as a multiple of today's.
 
-    With z the summed learning rate this is Kaplan's :math:`(S_c/S)^{\alpha_S}` up to a factor (arXiv:2001.08361, Eq. 1.6
-    at fixed N); at a constant rate z is the step.
+    With z the summed learning rate this is Kaplan's :math:`(S_c/S)^{\alpha_S}` up to a factor (arXiv:2001.08361,
+    Eq. 1.6 at fixed N); at a constant rate z is the step.
 
     Args:
         z: Summed learning rate at the points, relative to its peak [steps], shape (P,).

@@ -28,8 +28,8 @@ class Prior:
         decay_spread: Scale of log b, which has the tails of Student's t.
         decay_none: Probability that a decay brings nothing.
         slope_exponent: Exponent with which the slope is taken to shrink up to the end [1].
-        misfits: Grid of (size, p) of d, what the law does not say, all of equal weight: its size now in units of
-            g, and the exponent with which it grows into the past, :math:`(t_{now}/t)^p`: how soon the past is forgotten.
+        misfits: Grid of (size, p) of d, what the law does not say, all of equal weight: its size now in units of g,
+            and the exponent with which it grows into the past, :math:`(t_{now}/t)^p`.
         misfit_length: Correlation length of d in log steps.
         record: (nu, s_0) of the scale that the run's own record puts on the misfit.
         seed_floor: Smallest standard deviation, as a share of the present loss: what two seeds of a run differ by.

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_info
 
 from lightning_scaling.errors import ScalingWarning
 
@@ -19,12 +18,22 @@ class Outlets:
 
     Args:
         name: Prefix of the metrics.
+        tell: Prints a text, once for all ranks.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, tell: Callable[[str], None]) -> None:
+        self.tell = tell
         self._name = name
         self._bar_key = "end" if name == "scaling" else f"{name} end"
         self._failed: set[int] = set()
+
+    def say(self, trainer: Any, text: str) -> None:
+        """Print a sentence while the run is on, above its progress bar where it has one."""
+        bar = trainer.progress_bar_callback
+        if bar is not None and bar.is_enabled:
+            bar.print(text)
+        else:
+            self.tell(text)
 
     def show(self, trainer: Any, reading: str | None) -> None:
         """Show a short reading in the progress bar, or take it away."""
@@ -53,15 +62,6 @@ class Outlets:
                     f"Expected {type(logger).__name__} to take the forecast, got {type(error).__name__}: {error}, so "
                     "it gets no more of them; training goes on."
                 )
-
-
-def say(trainer: Any, text: str) -> None:
-    """Print a sentence, above the progress bar where there is one that runs, or else through Lightning's logging."""
-    bar = trainer.progress_bar_callback
-    if bar is not None and bar.is_enabled:
-        bar.print(text)
-    else:
-        rank_zero_info(text)
 
 
 def say_warning(message: str) -> None:

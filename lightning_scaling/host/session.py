@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch.distributed as dist
-from lightning_utilities.core.rank_zero import rank_zero_info
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.host.batch import batch_size, data_ranks
 from lightning_scaling.host.horizon import PlannedEnd, planned_end
-from lightning_scaling.host.outlets import Outlets, say, say_warning
+from lightning_scaling.host.outlets import Outlets, say_warning
 from lightning_scaling.host.plan import Plan, make_plan, past_rates
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.host.size import describe_size, model_size
@@ -36,15 +35,23 @@ class Session:
         pl_module: Its module.
         settings: What the user has set.
         state: What an earlier session of this run left.
+        tell: Prints a text, once for all ranks.
     """
 
-    def __init__(self, trainer: Any, pl_module: Any, settings: Settings, state: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        settings: Settings,
+        state: Mapping[str, Any] | None,
+        tell: Callable[[str], None] = print,
+    ) -> None:
         self.settings = settings
         self.across_ranks = trainer.world_size > 1 and dist.is_available() and dist.is_initialized()
         self.tracker = StepTracker()
         self.stopped_by: str | None = None
         self.muted = False  # has failed, but other ranks count on this one in every reduction
-        self._outlets = Outlets(settings.name)
+        self._outlets = Outlets(settings.name, tell)
         self._thinks = bool(trainer.is_global_zero)
         self._N: float | None = settings.N
         self._device = trainer.strategy.root_device if self.across_ranks else None
@@ -60,23 +67,28 @@ class Session:
         except Exception as error:  # losses are recorded all the same, and other ranks count on it
             self.plan = Plan(PlannedEnd(None, f"{type(error).__name__}: {error}"), None, "")
         self._next_flush = self._flush_after(self.tracker.step)
-        self._offer(trainer, self.live.values())
-        if (reading := self.live.reading()) is not None:
-            self._outlets.show(trainer, reading)
 
     # Between the hooks ------------------------------------------------------------------------------------------------
 
     def step_ended(self, trainer: Any, pl_module: Any, batch: Any) -> None:
-        """Take in an optimizer step; now and then, fetch and forecast."""
+        """Take in an optimizer step; now and then, fetch and forecast.
+
+        Other ranks count on this one for two things, whatever else fails: that it takes part in every reduction, at the
+        same step as they, and that it stops when all have agreed to.
+        """
         tracker = self.tracker
-        if not self._introduced:
-            self._introduce(trainer, pl_module, batch)
-        self.recorder.append(tracker.step, tracker.loss, tracker.lr)
-        if tracker.step >= self._next_flush:
-            self._next_flush = self._flush_after(tracker.step)  # first of all: other ranks count on it
-            self._flush(trainer, pl_module)
-        if self._stop_asked:
-            self._stop(trainer, epochs_done=trainer.current_epoch)
+        try:
+            self.recorder.append(tracker.step, tracker.loss, tracker.lr)
+            if tracker.step >= self._next_flush:
+                self._next_flush = self._flush_after(tracker.step)
+                self._flush(trainer, pl_module)
+            if not self._introduced:
+                self._introduce(trainer, pl_module, batch)
+            if tracker.error is not None:
+                raise tracker.error
+        finally:
+            if self._stop_asked:
+                self._stop(trainer, epochs_done=trainer.current_epoch)
 
     def epoch_started(self) -> None:
         """Note that the data begins anew."""
@@ -112,7 +124,7 @@ class Session:
         if self.recorder.step > known and self.stopped_by is None:
             self._refit(trainer, logged_at=max(logged_step(trainer) - 1, 0))
         if self.settings.verbose:
-            rank_zero_info("\n" + self.live.summary(self.recorder.builder.curve()))  # the bar may be closed already
+            self._outlets.tell("\n" + self.live.summary(self.recorder.builder.curve()))  # the bar may be closed already
 
     def curve(self) -> LossCurve:
         """Return the loss so far; on one rank this fetches the newest losses."""
@@ -120,7 +132,7 @@ class Session:
 
     def mute(self) -> None:
         """Think no more; go on taking part in what other ranks wait for."""
-        self.muted, self._stop_asked = True, False
+        self.muted = True
         self.recorder.note = [0.0] * len(self.recorder.note)
 
     def state_dict(self) -> dict[str, Any]:
@@ -144,9 +156,11 @@ class Session:
 
     def _restore(self, trainer: Any, state: Mapping[str, Any] | None) -> int | None:
         """Go on from a state; return the optimizer steps done, None where only the Trainer knows."""
-        if not state or trainer.global_step < state["global_step"]:
-            return None  # nothing to go on from, or a new run with the same callback
+        if not state:
+            return None
         try:
+            if trainer.global_step < state["global_step"]:
+                return None  # a new run with the same callback
             self.live.load_state_dict(state["live"])
             self.recorder.load_state_dict(state["recorder"])
             behind = int(trainer.global_step - state["global_step"])
@@ -204,7 +218,9 @@ class Session:
         self._distrust += 1
         self.plan = self._make_plan(trainer, pl_module, trust_plan=False)
         if self.settings.verbose:
-            say(trainer, f"Step {self.recorder.step}: the learning rate left its schedule; now: {self.plan}.")
+            self._outlets.say(
+                trainer, f"Step {self.recorder.step}: the learning rate left its schedule; now: {self.plan}."
+            )
 
     def _refit(self, trainer: Any, *, logged_at: int) -> None:
         live = self.live
@@ -218,12 +234,14 @@ class Session:
             self._stop_asked = live.wants_stop
             self._offer(trainer, values)
         if changed and self.settings.verbose and live.advice is not None:
-            say(trainer, live.advice.sentence)
+            self._outlets.say(trainer, live.advice.sentence)
 
     def _introduce(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         """Say once what was found; only after the first step do lazy modules and the batch size show."""
         self._introduced = True
-        settings, size = self.settings, model_size(trainer.model or pl_module)
+        self._offer(trainer, self.live.values())  # what a resumed run knows already
+        self._outlets.show(trainer, self.live.reading())
+        settings, size = self.settings, model_size(pl_module if trainer.model is None else trainer.model)
         if settings.tokens_per_step is not None:
             self.recorder.set_batch_size(float(settings.tokens_per_step))
             per_step = f"{settings.tokens_per_step:,} tokens per step".replace(",", " ")
@@ -237,7 +255,7 @@ class Session:
             self._N = float(size.non_embedding)
         if settings.verbose and self._thinks:
             N = describe_size(size) if settings.N is None else f"N = {settings.N:.4g} as given"
-            say(trainer, f"ScalingLawMonitor: {N}, {self.plan}, {per_step}.")
+            self._outlets.say(trainer, f"ScalingLawMonitor: {N}, {self.plan}, {per_step}.")
         if self.tracker.loss is not None and is_half_precision(self.tracker.loss) and self._thinks:
             say_warning(
                 f"Expected a loss in float32, got {self.tracker.loss.dtype}, which resolves 3 digits at best, so "

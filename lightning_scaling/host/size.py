@@ -80,6 +80,7 @@ def model_size(module: nn.Module) -> ModelSize | None:
 def _parameters(modules: list[nn.Module]) -> Iterator[tuple[nn.Module, str, int, int | None]]:
     """Yield (module, name in it, identity, size) of every parameter, shared ones more than once; size None if lazy."""
     flat: set[tuple[int, str]] = set()
+    wholes: set[int] = set()
     for wrapper in modules:  # FSDP1: the modules hold views of this rank's shard, the flat parameter knows them all
         handle: Any = getattr(wrapper, "_handle", None)
         if handle is None or not hasattr(handle, "flat_param"):
@@ -88,10 +89,10 @@ def _parameters(modules: list[nn.Module]) -> Iterator[tuple[nn.Module, str, int,
             flat.add((id(info.module), info.param_name))
             yield info.module, info.param_name, hash((id(info.module), info.param_name)), int(numel)
         flat.update((id(info.module), info.param_name) for info in handle.flat_param._shared_param_infos)
-        flat.add((id(wrapper), "_flat_param"))
+        wholes.add(id(handle.flat_param))
     for owner in modules:
         for name, parameter in owner.named_parameters(recurse=False):
-            if (id(owner), name) in flat:
+            if (id(owner), name) in flat or id(parameter) in wholes:
                 continue
             lazy = isinstance(parameter, UninitializedParameter)
             yield owner, name, id(parameter), None if lazy else int(getattr(parameter, "ds_numel", parameter.numel()))

@@ -25,6 +25,7 @@ class StepTracker:
         step: Optimizer steps done, all optimizers of a manual step counted once.
         loss: Mean loss of the step's batches, a tensor on its device, None where there was none.
         global_step: The Trainer's own count, of every optimizer's steps.
+        error: Why a loss could not be taken, None where it could.
         lr: Learning rate used, of the first optimizer's first parameter group.
     """
 
@@ -32,6 +33,7 @@ class StepTracker:
         self.step = 0
         self.loss: Tensor | None = None
         self.lr: float | Tensor | None = None
+        self.error: Exception | None = None
         self._automatic = True
         self.global_step = 0
         self._sum: Tensor | None = None
@@ -69,29 +71,39 @@ class StepTracker:
         self.lr = lr.detach().clone() if isinstance(lr, Tensor) else lr
 
     def batch_end(self, trainer: Any, outputs: Any) -> bool:
-        """Take what ``training_step`` returned; tell whether an optimizer step has just ended."""
+        """Take what ``training_step`` returned; tell whether an optimizer step has just ended.
+
+        A loss that cannot be taken is none, and `error` says why: the count of the steps goes on, because other ranks
+        rely on it.
+        """
+        global_step = trainer.global_step
+        stepped: bool = global_step != self.global_step
+        self.error = None
+        try:
+            self._take(trainer, outputs, stepped)
+        except Exception as error:
+            self.error, self.loss, self._sum, self._n = error, None, None, 0
+        self._backward = None
+        if stepped:
+            self._rate_taken = False
+            self.global_step = global_step
+            self.step = global_step if self._automatic else self.step + 1
+        return stepped
+
+    def _take(self, trainer: Any, outputs: Any, stepped: bool) -> None:
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if not isinstance(loss, Tensor):
             loss = self._backward
-        self._backward = None
-        global_step = trainer.global_step
-        stepped: bool = global_step != self.global_step
+        every = trainer.accumulate_grad_batches if self._automatic else 1
         if stepped and not self._n:  # by far the commonest case: one batch, one step
-            every = trainer.accumulate_grad_batches if self._automatic else 1
             self.loss = loss if loss is None or every == 1 else loss * every
-        else:
-            if loss is not None:
-                self._sum = loss.detach() if self._sum is None else self._sum + loss.detach()
-                self._n += 1
-            if not stepped:
-                return False
-            every = trainer.accumulate_grad_batches if self._automatic else 1
+            return
+        if loss is not None:
+            self._sum = loss.detach() if self._sum is None else self._sum + loss.detach()
+            self._n += 1
+        if stepped:
             self.loss = None if self._sum is None else self._sum * (every / self._n)
             self._sum, self._n = None, 0
-        self.global_step = global_step
-        self._rate_taken = False
-        self.step = global_step if self._automatic else self.step + 1
-        return True
 
 
 def logged_step(trainer: Any) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +21,16 @@ __all__ = ["plot_forecast", "plot_schedule"]
 
 FloatArray = NDArray[np.float64]
 
-#: One colour per forecast, oldest first: told apart by every kind of colour vision, and seen on white and on black.
-COLOURS = ("#dd8452", "#2a9d8f", "#4c8fd6", "#b565c0", "#a3913a")
-#: Losses are drawn in the grey between black and white.
+#: One colour per forecast, oldest first: the first three are told apart with every kind of colour vision, and all have
+#: a contrast of at least 3.5 on white and on black.
+COLOURS = ("#d9660f", "#12997a", "#3a6fd8", "#cf5fa5")
+#: Losses and learning rates are drawn half way between black and white.
 GREY = "0.5"
 #: The picture begins at this part of the planned run: two decades of steps, without the first transient.
 FIRST_SHARE = 0.01
 _BAND_POINTS = 200
-#: Room right of the planned end for the intervals there, as a factor on the step axis.
-_ROOM = 2.3
+#: Room to the right of the planned end for the intervals there, as a factor on the axis of steps.
+_ROOM = 1.9
 
 
 def plot_forecast(
@@ -38,17 +40,17 @@ def plot_forecast(
     ax: Axes | None = None,
     truth: float | None = None,
 ) -> Axes:
-    """Draw the loss of a run against its steps, both logarithmic, and its future as it was forecast at some moments.
+    """Draw the loss of a run against its steps, both logarithmic, and what was forecast of it at some moments.
 
-    Every window of the curve is a dot at its mean, nothing is smoothed. Every forecast is a band from its moment to the
-    planned end, with its interval repeated as a bar beside the end. The loss that the run really ended at is a line.
+    Every window of the curve is a dot at its mean; nothing is smoothed. Every forecast is a band from its moment to the
+    planned end, and beside the end its interval once more, as a bar. The loss the run ended at is a line across them.
 
     Args:
         curve: The run so far.
-        forecasts: Forecasts of this run, oldest first; those that know nothing draw nothing.
+        forecasts: Forecasts of this run, oldest first; one that knows nothing yet draws nothing.
         ax: Where to draw; default: a new figure.
-        truth: Loss that the run ended at [unit of the curve]; default: where the curve reaches the planned end, the
-            mean over its last 2 % of steps.
+        truth: Loss that the run ended at [unit of the curve]; default: the mean over the last 2 % of its steps, if the
+            curve reaches the planned end.
 
     Returns:
         The axes.
@@ -60,41 +62,44 @@ def plot_forecast(
     if not len(curve):
         raise ValueError("Expected a curve with points, got none, so wait for the first steps of the run.")
     axes = _axes(ax)
-    known = [f for f in forecasts if np.isfinite(f.loss_at([float(f.step)]).mid).all()]
+    known = [f for f in forecasts if not math.isnan(float(f.present_loss.mid))]
     horizon = max((f.horizon for f in known if f.horizon is not None), default=None)
-    end = horizon or curve.step
+    end = float(curve.step if horizon is None else max(horizon, curve.step))
     if truth is None and horizon is not None and curve.step >= horizon:
         truth = recent_loss(curve)
-    first = max(FIRST_SHARE * end, 1.0)
-    if (curve.S < first).all():
-        first = float(curve.S[0])
-    seen = curve.S >= first
-    axes.set_xscale("log")
-    axes.set_yscale("log" if curve.L[seen].min() > 0.0 else "linear")
-    axes.scatter(curve.S[seen], curve.L[seen], s=7, color=GREY, alpha=0.6, linewidths=0, zorder=2, label="training loss")
 
-    heights = np.linspace(0.93, 0.93 - 0.1 * max(len(known) - 1, 0), max(len(known), 1))
+    first = min(max(FIRST_SHARE * end, 1.0), float(curve.S[-1]))
+    S, L = curve.S[curve.S >= first], curve.L[curve.S >= first]
+    logarithmic = bool(L.min() > 0.0)
+    axes.set(xscale="log", yscale="log" if logarithmic else "linear")
+    axes.set_xlim(first / 1.05, end * (1.1 if horizon is None else _ROOM))
+    axes.set_ylim(_loss_range(L, known, logarithmic))
+    axes.scatter(S, L, s=7, color=GREY, alpha=0.6, linewidths=0, zorder=2, label="training loss")
     for k, forecast in enumerate(known):
         colour = COLOURS[k % len(COLOURS)]
         _draw_band(axes, forecast, end, colour)
-        _draw_flag(axes, forecast, float(heights[k]), colour)
+        _draw_flag(axes, forecast, k, colour)
         if forecast.horizon is not None:
-            _draw_end(axes, forecast, end * (_ROOM * 0.55) ** ((k + 1) / (len(known) + 1)), colour)
-    axes.set_xlim(first / 1.05, end * (_ROOM if horizon is not None else 1.1))
-    axes.set_ylim(*_loss_range(curve.L[seen], known, axes.get_yscale() == "log"))
-    if horizon is not None:
-        axes.axvline(horizon, color=GREY, lw=0.8, zorder=1)
-    if truth is not None and np.isfinite(truth):
+            _draw_bar(axes, forecast, end * _ROOM ** ((k + 0.8) / (len(known) + 0.3)), colour)
+    if truth is not None and math.isfinite(truth):
         _draw_truth(axes, truth, end)
-    _words(axes, curve, known)
+
+    axes.set(xlabel="optimizer step", ylabel=f"training loss [{curve.unit}]")
+    if known:
+        axes.set_title(f"Forecasts of the loss to come, with {100.0 * known[-1].level:g} % intervals", loc="left")
+    _step_axis(axes, end)
+    if logarithmic:
+        _loss_axis(axes)
     return axes
 
 
 def plot_schedule(schedule: LRSchedule, *, ax: Axes | None = None) -> Axes:
     """Draw a learning rate, relative to its peak, against the steps on a logarithmic axis.
 
+    Meant as a strip under `plot_forecast`, with ``sharex=True``.
+
     Args:
-        schedule: The schedule; blocks of steps are drawn as they are held.
+        schedule: The schedule, drawn in the blocks in which it is held.
         ax: Where to draw; default: a new figure.
 
     Returns:
@@ -104,17 +109,16 @@ def plot_schedule(schedule: LRSchedule, *, ax: Axes | None = None) -> Axes:
         ModuleNotFoundError: If matplotlib is not installed.
     """
     axes = _axes(ax)
-    # A block holds the steps after its left edge; the first begins with step 1, which the logarithm can show.
-    S = np.append(np.maximum(schedule.edges[:-1], 1.0), schedule.edges[-1])
+    # The block (0, e] begins with step 1, which a logarithmic axis can show.
+    S = np.append(np.maximum(schedule.edges[:-1], min(1.0, schedule.edges[1] / 2.0)), schedule.edges[-1])
     rates = np.append(schedule.rates, schedule.rates[-1])
     axes.fill_between(S, rates, step="post", color=GREY, alpha=0.25, lw=0)
     axes.step(S, rates, where="post", color=GREY, lw=1.2)
-    axes.set_xscale("log")
-    axes.set_ylim(0.0, 1.1)
+    axes.set(xscale="log", xlabel="optimizer step", ylim=(0.0, 1.1))
     axes.set_yticks([0.0, 1.0], ["0", "peak"])
-    axes.set_ylabel("learning\nrate" if schedule.known else "learning\nrate (held)")
-    axes.set_xlabel("optimizer step")
-    _tidy(axes)
+    words = "learning rate" if schedule.known else "learning rate, as far as known"
+    axes.text(0.5, 0.35, words, transform=axes.transAxes, ha="center", va="center")
+    _step_axis(axes, float(schedule.horizon))
     return axes
 
 
@@ -123,99 +127,129 @@ def _axes(ax: Axes | None) -> Axes:
         return ax
     import matplotlib.pyplot as plt
 
-    new: Axes = plt.subplots(figsize=(6.0, 4.0), layout="constrained")[1]
-    return new
+    return plt.subplots(figsize=(6.0, 4.0), layout="constrained")[1]
 
 
 def _draw_band(axes: Axes, forecast: Forecast, end: float, colour: str) -> None:
-    last = float(forecast.horizon if forecast.horizon is not None else max(end, forecast.step))
-    S = np.geomspace(max(forecast.step, 1), last, _BAND_POINTS)
-    S[-1] = last
+    from matplotlib.colors import to_rgba
+
+    last = end if forecast.horizon is None else float(forecast.horizon)
+    S = np.geomspace(max(forecast.step, 1), max(last, forecast.step, 1), _BAND_POINTS)
+    S[-1] = max(last, forecast.step)
     loss = forecast.loss_at(S)
-    axes.fill_between(S, loss.low, loss.high, color=colour, alpha=0.3, lw=0, zorder=1.5, label=_share(forecast))
+    paint = _tint(colour, to_rgba(axes.get_facecolor()))
+    axes.fill_between(S, loss.low, loss.high, color=paint, lw=0, zorder=1.5, label=_moment(forecast))
     axes.plot(S, loss.mid, color=colour, lw=1.6, zorder=3)
 
 
-def _draw_flag(axes: Axes, forecast: Forecast, height: float, colour: str) -> None:
-    """Raise a flag over the moment of a forecast that says what it said."""
-    said = forecast.final_loss.short() if forecast.horizon is not None else "no planned end"
+def _tint(colour: str, background: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """Return a colour thinned with the background, opaque where that is: then bands that overlap do not mix."""
+    from matplotlib.colors import to_rgb
+
+    strength = 0.3
+    r, g, b = to_rgb(colour)
+    if background[3] < 1.0:
+        return r, g, b, strength
+    mixed = [strength * over + (1.0 - strength) * under for over, under in zip((r, g, b), background, strict=False)]
+    return mixed[0], mixed[1], mixed[2], 1.0
+
+
+def _draw_flag(axes: Axes, forecast: Forecast, k: int, colour: str) -> None:
+    """Raise a flag over the moment of a forecast that says what it said; the later, the lower, so that none cross."""
+    said = "no planned end" if forecast.horizon is None else forecast.final_loss.short()
+    first, last = axes.get_xlim()
+    leftwards = math.log(forecast.step / first) > 0.75 * math.log(last / first)
     axes.annotate(
-        f" {_share(forecast)}: {said}",
+        f" {'' if k else 'forecast '}{_moment(forecast)}: {said} ",
         xy=(forecast.step, float(forecast.present_loss.mid)),
-        xytext=(forecast.step, height),
+        xytext=(forecast.step, 0.94 - 0.1 * (k % 6)),
         textcoords=axes.get_xaxis_transform(),
+        ha="right" if leftwards else "left",
         va="top",
-        ha="left",
         color=colour,
         fontweight="bold",
-        arrowprops={"arrowstyle": "-", "color": colour, "lw": 1.0, "shrinkA": 0.0, "shrinkB": 0.0, "relpos": (0.0, 1.0)},
+        arrowprops={
+            "arrowstyle": "-",
+            "color": colour,
+            "shrinkA": 0.0,
+            "shrinkB": 0.0,
+            "relpos": (float(leftwards), 1.0),
+        },
         zorder=4,
     )
 
 
-def _draw_end(axes: Axes, forecast: Forecast, x: float, colour: str) -> None:
-    loss = forecast.final_loss
-    low, mid, high = float(loss.low), float(loss.mid), float(loss.high)
-    bar = axes.errorbar(
-        x, mid, [[mid - low], [high - mid]], fmt="o", ms=4, color=colour, lw=2.0, capsize=0, zorder=4
-    )
-    bar.set_label(f"end, forecast {_share(forecast)}")
+def _draw_bar(axes: Axes, forecast: Forecast, x: float, colour: str) -> None:
+    low, mid, high = (float(v) for v in (forecast.final_loss.low, forecast.final_loss.mid, forecast.final_loss.high))
+    axes.plot([x, x], [low, high], color=colour, lw=2.2, solid_capstyle="butt", zorder=4)
+    axes.plot([x], [mid], marker="o", ms=5, color=colour, zorder=4)
 
 
 def _draw_truth(axes: Axes, truth: float, end: float) -> None:
     from matplotlib import rcParams
 
     colour = rcParams["text.color"]
-    axes.plot([end, end * _ROOM], [truth, truth], color=colour, lw=1.2, zorder=3.5, label="actual end")
+    axes.plot([end, end * _ROOM], [truth, truth], color=colour, lw=1.2, zorder=3.5, label="the end")
     axes.plot([end], [truth], marker="D", ms=5, color=colour, zorder=5)
     axes.annotate(
-        f"ended at {truth:.4g}",
-        xy=(end * _ROOM, truth),
-        xytext=(-2, -5),
+        f"ended at\n{truth:.4g}",
+        xy=(1.0, truth),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(4, 0),
         textcoords="offset points",
-        va="top",
-        ha="right",
+        va="center",
         color=colour,
+        annotation_clip=False,
     )
 
 
-def _words(axes: Axes, curve: LossCurve, known: Sequence[Forecast]) -> None:
-    axes.set_xlabel("optimizer step")
-    axes.set_ylabel(f"training loss [{curve.unit}]")
-    if known:
-        axes.set_title(f"Forecasts of the loss to come, with {100.0 * known[-1].level:g} % intervals", loc="left")
-    _tidy(axes)
+def _loss_range(L: FloatArray, known: Sequence[Forecast], logarithmic: bool) -> tuple[float, float]:
+    """Return limits that hold the losses, and the forecast ends unless they are out of all proportion."""
+    to, back = (math.log, math.exp) if logarithmic else (float, float)
+    low, high = to(L.min()), to(L.max())
+    height = max(high - low, 0.01 if logarithmic else 1e-6)
+    ends = [float(f.final_loss.low) for f in known if f.horizon is not None]
+    lows = [to(x) if x > 0.0 or not logarithmic else -math.inf for x in ends]
+    lowest = max(min([low, *lows]), low - 0.5 * height)
+    return back(lowest - 0.06 * height), back(high + 0.06 * height)
 
 
-def _tidy(axes: Axes) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def _step_axis(axes: Axes, end: float) -> None:
+    """Let the axis of steps end where the steps do."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
     axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}".replace(",", " ") if x >= 1 else f"{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    if axes.get_yscale() == "log":
-        low, high = axes.get_ylim()
-        # Losses span less than a decade: label every tick that a person would, few enough to be read.
-        subs: Any = np.arange(1.0, 10.0, 0.5) if high / low < 4.0 else (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-        axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+    first = axes.get_xlim()[0]
+    axes.spines["bottom"].set_bounds(first, end)
+    if end > 1e4 * first:
+        subs: tuple[float, ...] = (1.0,)
+    else:
+        subs = (1.0, 2.0, 5.0) if end < 1e4 else (1.0, 3.0)  # long numbers need room
+    ticks = LogLocator(subs=subs, numticks=30).tick_values(first, end)
+    axes.xaxis.set_major_locator(FixedLocator([float(t) for t in ticks if first <= t <= end]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _thousands(x)))
 
 
-def _loss_range(L: FloatArray, known: Sequence[Forecast], logarithmic: bool) -> tuple[float, float]:
-    """Return limits that hold the losses, and the forecasts unless they are out of all proportion."""
-    low, high = float(L.min()), float(L.max())
-    room = np.log(high / low) if logarithmic else high - low
-    ends = [float(f.final_loss.low) for f in known if f.horizon is not None]
-    if logarithmic:
-        lowest = min([low, *(max(x, low * np.exp(-0.5 * room)) for x in ends)])
-        return lowest * np.exp(-0.06 * room - 0.01), high * np.exp(0.06 * room + 0.01)
-    lowest = min([low, *(max(x, low - 0.5 * room) for x in ends)])
-    return lowest - 0.06 * room - 1e-9, high + 0.06 * room + 1e-9
+def _loss_axis(axes: Axes) -> None:
+    """Label the ticks that a person would: losses seldom span a decade."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(
+        MaxNLocator(8, steps=[1, 2, 2.5, 5, 10])
+        if high < 5.0 * low
+        else LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+    )
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:.4g}")
 
 
-def _share(forecast: Forecast) -> str:
-    """Return the moment of a forecast in words."""
+def _moment(forecast: Forecast) -> str:
     if forecast.horizon is None:
-        return f"at step {forecast.step:,}".replace(",", " ")
-    return f"at {100.0 * forecast.step / forecast.horizon:.2g} %"
+        return f"at step {_thousands(forecast.step)}"
+    return f"at {100.0 * forecast.step / forecast.horizon:.0f} %"
+
+
+def _thousands(n: float) -> str:
+    return f"{n:,.0f}".replace(",", " ") if n >= 1.0 else f"{n:g}"

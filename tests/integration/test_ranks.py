@@ -15,6 +15,8 @@ import pytest
 from tests.trainers import law
 
 TIMEOUT_S = 150
+FINE = ("whole", "stop", "resume", "checkpoints")
+FAILING = ("engine fails", "one rank fails", "one rank cannot fetch", "one rank has no loss")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
 
 
 def test_every_scenario_came_to_its_end_on_both_ranks(reports: dict[str, list[dict[str, Any]]]) -> None:
-    assert set(reports) == {"whole", "stop", "resume", "checkpoints", "engine fails", "one rank fails"}
+    assert set(reports) == {*FINE, *FAILING, "sizes"}
     for both in reports.values():
         assert [r["rank"] for r in both] == [0, 1]
         assert both[0]["ended"] == both[1]["ended"]
@@ -95,7 +97,15 @@ def test_resumed_on_purpose_it_goes_on(reports: dict[str, list[dict[str, Any]]])
     assert zero["S"][0] == one["S"][0] == 1
 
 
+def test_sharded_models_count_in_full(reports: dict[str, list[dict[str, Any]]]) -> None:
+    found = reports["sizes"][0]["found"]
+    assert len(found) == 6
+    for how, (sharded, whole) in found.items():
+        assert sharded == whole, how
+
+
 def test_failures_leave_no_rank_waiting(reports: dict[str, list[dict[str, Any]]]) -> None:
     assert [r["ended"] for r in reports["engine fails"]] == [120, 120]
-    zero, one = reports["one rank fails"]
-    assert zero["ended"] == one["ended"] < 400  # rank 0 still decides, and both follow
+    for scenario in FAILING[1:]:
+        zero, one = reports[scenario]
+        assert zero["ended"] == one["ended"] < 400, scenario  # rank 0 still decides, and both follow

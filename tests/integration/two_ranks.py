@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
-import lightning_scaling.live as live
-from lightning_scaling import ScalingLawMonitor, TargetUnreachable
+from lightning_scaling import ScalingLawMonitor, TargetUnreachable, live, recorder
+from lightning_scaling.host.size import model_size
 from lightning_scaling.host.steps import StepTracker
+from tests.host.test_size import GPT
 from tests.trainers import law, loader
 
 torch.set_num_threads(1)
@@ -102,6 +107,29 @@ def main(folder: Path) -> None:
     fit("engine fails", ScalingLawMonitor(stop=stop, verbose=False), 120)
     live.forecast = forecast
 
+    stack = recorder._stack
+
+    def cannot_fetch_on_rank_1(*args: Any) -> Any:
+        if dist.get_rank() == 1:
+            raise RuntimeError("only here")
+        return stack(*args)
+
+    recorder._stack = cannot_fetch_on_rank_1
+    # What is left is the loss of rank 0, which is lower by 1.
+    fit("one rank cannot fetch", ScalingLawMonitor(stop=TargetUnreachable(loss=0.5), verbose=False), 400)
+    recorder._stack = stack
+
+    take = StepTracker._take
+
+    def cannot_take_on_rank_1(self: StepTracker, *args: Any) -> None:
+        if dist.get_rank() == 1 and self.step % 3 == 0:
+            raise RuntimeError("only here")
+        take(self, *args)
+
+    StepTracker._take = cannot_take_on_rank_1
+    fit("one rank has no loss", ScalingLawMonitor(stop=stop, verbose=False), 400)
+    StepTracker._take = take
+
     def breaks_on_rank_1(self: StepTracker, optimizer: Any) -> None:
         if dist.get_rank() == 1:
             raise RuntimeError("only here")
@@ -111,8 +139,32 @@ def main(folder: Path) -> None:
     StepTracker.before_optimizer_step = original
 
 
+def sizes() -> None:
+    """Count a model that is sharded over the ranks in each of the ways of FSDP."""
+    counted = []
+    for tied in (True, False):
+        for keep in (True, False):
+            policy = ModuleWrapPolicy({torch.nn.ModuleDict})
+            wrapped = FullyShardedDataParallel(
+                GPT(tied=tied), use_orig_params=keep, device_id=torch.device("cpu"), auto_wrap_policy=policy
+            )
+            counted.append(
+                (f"FSDP1, tied={tied}, use_orig_params={keep}", model_size(wrapped), model_size(GPT(tied=tied)))
+            )
+        model = GPT(tied=tied)
+        fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+        assert sum(p.to_local().numel() for p in model.parameters()) < model_size(model).total
+        counted.append((f"FSDP2, tied={tied}", model_size(model), model_size(GPT(tied=tied))))
+    found = {how: [asdict(sharded), asdict(whole)] for how, sharded, whole in counted}
+    print(
+        json.dumps({"scenario": "sizes", "rank": dist.get_rank(), "ended": 0, "collectives": [], "found": found}),
+        flush=True,
+    )
+
+
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    sizes()
     # Lightning leaves the process group to the exit of the interpreter, where gloo's threads may abort the process.
     dist.barrier()
     dist.destroy_process_group()

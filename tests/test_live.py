@@ -1,0 +1,181 @@
+"""LiveForecast: the plan it keeps, what alarms it, what it lets act, and what it remembers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from lightning_scaling import Action, Converged, CurveBuilder, Diverged, LossCurve, Reason, TargetUnreachable, advise
+from lightning_scaling.live import METRICS, LiveForecast
+
+RATES = 3e-4 * 0.5 * (1.0 + np.cos(np.pi * np.arange(2000) / 2000))
+
+
+def curve(n: int, *, floor: float = 2.0, horizon: int = 2000) -> LossCurve:
+    rng = np.random.default_rng(1)
+    steps = np.arange(1, n + 1)
+    builder = CurveBuilder()
+    builder.extend(
+        steps.tolist(), (floor + 4.0 * steps**-0.5 + 0.01 * rng.standard_normal(n)).tolist(), RATES[:n].tolist()
+    )
+    return builder.curve()
+
+
+def started(*rules: object, n: int = 1000) -> LiveForecast:
+    live = LiveForecast(rules)  # type: ignore[arg-type]
+    live.plan(2000, RATES)
+    live.refit(curve(n - 150))  # a stop has to stand for 5 % of the run before it acts
+    live.refit(curve(n))
+    return live
+
+
+def test_numbers_and_reading_before_and_after_the_first_forecast() -> None:
+    live = LiveForecast()
+    assert live.reading() is None
+    assert all(math.isnan(x) for x in live.values())
+    live.plan(2000, RATES)
+    live.refit(curve(1000))
+    assert live.forecast is not None
+    final = live.forecast.final_loss
+    assert live.reading() == final.short()
+    found = dict(zip(METRICS, live.values(), strict=True))
+    assert (found["final_loss_low"], found["final_loss"], found["final_loss_high"]) == (
+        final.low,
+        final.mid,
+        final.high,
+    )
+    assert found["remaining_gain"] == live.forecast.remaining_gain.mid
+
+
+def test_advice_is_reported_when_it_changes_only() -> None:
+    live = LiveForecast([TargetUnreachable(loss=1.0)])
+    live.plan(2000, RATES)
+    assert not live.refit(curve(5))  # "no forecast yet" goes without saying
+    changes = [live.refit(curve(n)) for n in (600, 700, 800)]
+    assert changes == [True, False, False]
+    assert live.wants_stop
+
+
+def test_a_stop_acts_once_it_has_stood_for_a_while() -> None:
+    live = LiveForecast([TargetUnreachable(loss=1.0)])
+    live.plan(2000, RATES)
+    acts = []
+    for n in (600, 650, 699, 700):
+        live.refit(curve(n))
+        assert live.advice is not None
+        assert live.advice.action is Action.STOP
+        acts.append(live.wants_stop)
+    assert acts == [False, False, False, True]
+    second = LiveForecast([TargetUnreachable(loss=1.0)])
+    second.load_state_dict(live.state_dict())
+    second.plan(2000, RATES, step=700)
+    second.refit(curve(720))
+    assert second.wants_stop  # a resumed run remembers since when
+
+
+def test_without_a_known_schedule_a_stop_advises_only() -> None:
+    live = LiveForecast([TargetUnreachable(loss=1.0)])
+    live.plan(2000, None)
+    for n in (600, 800, 1000):
+        live.refit(curve(n))
+    assert live.advice is not None
+    assert live.advice.action is Action.STOP
+    assert not live.wants_stop
+
+
+def test_a_broken_run_is_stopped_at_once() -> None:
+    live = LiveForecast([Diverged()])
+    live.plan(2000, None)
+    builder = CurveBuilder()
+    builder.extend(range(1, 201), [2.0 + s**-0.5 for s in range(1, 191)] + [math.nan] * 10)
+    live.refit(builder.curve())
+    assert live.wants_stop
+
+
+def test_overruled_reason_advises_only() -> None:
+    unreachable, converged = TargetUnreachable(loss=1.0), Converged(min_gain=10.0)
+    live = started(unreachable)
+    assert live.wants_stop
+    live.overrule("TARGET_UNREACHABLE")
+    live.refit(curve(1200))
+    assert not live.wants_stop
+    assert live.advice is not None
+    assert live.advice.action is Action.STOP
+    both = LiveForecast([unreachable, converged])
+    both.overrule("TARGET_UNREACHABLE")
+    both.plan(2000, RATES)
+    both.refit(curve(1000))
+    both.refit(curve(1200))
+    assert both.wants_stop  # the other rule still may
+
+
+def test_rates_are_held_against_the_plan() -> None:
+    live = LiveForecast()
+    assert live.keeps_promise(5, 123.0)  # no plan, no promise
+    live.plan(2000, RATES)
+    assert all(live.keeps_promise(step, RATES[step - 1]) for step in range(1, 2001))
+    assert not live.keeps_promise(1000, RATES[0])
+    assert not live.keeps_promise(1, 0.5 * RATES[0])
+    assert live.keeps_promise(5000, 1.0)  # beyond the plan nothing is promised
+
+
+def test_alarms() -> None:
+    live = started()
+    assert live.forecast is not None
+    now = float(live.forecast.present_loss.mid)
+    assert not live.is_alarmed(0, now, 0.001)
+    assert not live.is_alarmed(0, now + 1.0, math.inf)  # one loss alone is no news
+    assert not live.is_alarmed(0, math.nan, 0.001)
+    assert not live.is_alarmed(1, math.nan, math.inf)  # mixed precision skips a step now and then
+    assert live.is_alarmed(3, math.nan, math.inf)
+    assert live.is_alarmed(0, now + 1.0, 0.001)
+    assert sum(live.is_alarmed(0, now + 1.0, 0.001) for _ in range(1000)) <= 40
+    assert not LiveForecast().is_alarmed(3, math.nan, math.inf)
+
+
+def test_past_its_planned_end_a_run_has_no_final_loss_but_a_forecast() -> None:
+    live = LiveForecast()
+    live.plan(500, RATES[:500])
+    live.refit(curve(800))
+    assert live.forecast is not None
+    assert live.forecast.horizon is None
+    assert math.isfinite(live.forecast.converged_loss.mid)
+    assert live.next_step > 800
+
+
+def test_state_goes_on_to_the_bit() -> None:
+    first = started(TargetUnreachable(loss=1.0))
+    second = LiveForecast([TargetUnreachable(loss=1.0)])
+    second.load_state_dict(first.state_dict())
+    assert second.advice == first.advice
+    assert second.advice is not None
+    assert second.advice.reason is Reason.TARGET_UNREACHABLE
+    # A resumed run has seen the past rates in blocks only; the plan it had before is as good and is kept.
+    assert second.schedule is not None
+    blurred = np.concatenate([second.schedule.rate_at(np.arange(1, 1001)) * second.peak, RATES[1000:]])
+    second.plan(2000, blurred, step=1000)
+    for live in (first, second):
+        live.refit(curve(1100))
+    assert second.state_dict() == first.state_dict()
+    # Another plan is taken over.
+    second.plan(2000, RATES[::-1].copy(), step=1100)
+    assert second.keeps_promise(2000, RATES[0])
+    with pytest.raises(ValueError, match="version"):
+        second.load_state_dict({"version": 0})
+
+
+def test_closing_words() -> None:
+    live = started(TargetUnreachable(loss=1.0))
+    stopped = live.summary(curve(1000))
+    assert "step 1 000 of 2 000" in stopped
+    assert "50 % of its steps before the end (target unreachable)" in stopped
+    live.refit(curve(2000))
+    assert "what happened" in live.summary(curve(2000))
+
+
+def test_advice_is_that_of_advise() -> None:
+    live = started(TargetUnreachable(loss=1.0), Converged(min_gain=1e-9))
+    assert live.forecast is not None
+    assert live.advice == advise(live.forecast, [TargetUnreachable(loss=1.0), Converged(min_gain=1e-9)])
