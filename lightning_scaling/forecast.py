@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.fit.data import compact
+from lightning_scaling.fit.data import FitData, compact, reduce_curve
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
@@ -69,12 +69,14 @@ class Forecast:
     unit: str
     seconds: float
     _posterior: Posterior | None = field(default=None, repr=False)
+    _curve: LossCurve | None = field(default=None, repr=False)
 
     def loss_at(self, S: ArrayLike) -> Interval:
         """Forecast the expected loss at steps S, past or future.
 
         Args:
-            S: Optimizer steps >= 0 [steps], shape (...). Beyond the planned end the last learning rate is held.
+            S: Optimizer steps >= 0 [steps], shape (...). In the past, what the smoothed losses were; beyond the planned
+                end the last learning rate is held.
 
         Returns:
             Interval of the shape of S [unit of the loss].
@@ -87,7 +89,7 @@ class Forecast:
             raise ValueError(f"Expected finite steps S >= 0, got {S!r:.80}. For S to infinity read converged_loss.")
         if self._posterior is None or not steps.size:
             return _unknown(self.level, steps.shape)
-        return _interval(self._posterior.loss(steps.ravel()), self.level, steps.shape)
+        return _interval(self._loss(steps.ravel()), self.level, steps.shape)
 
     def probability_below(self, loss: float, S: float | None = None) -> float:
         """Return the probability that the expected loss at step S is at most ``loss``.
@@ -101,7 +103,7 @@ class Forecast:
         """
         if self._posterior is None or (S is None and self.horizon is None):
             return float("nan")
-        mixture = self._final if S is None else self._posterior.loss([S])
+        mixture = self._final if S is None else self._loss(np.array([float(S)]))
         return float(np.clip(mixture.cdf(loss)[0], 0.0, 1.0))
 
     def probability_gain_above(self, gain: float) -> float:
@@ -133,14 +135,14 @@ class Forecast:
         grid = np.unique(
             np.concatenate(
                 (
-                    np.geomspace(max(self._posterior.data.S[0], 1.0), max(end, 2.0), _CROSSING_POINTS // 2),
+                    self._past.S,
                     np.linspace(self.step, end, _CROSSING_POINTS // 4),
                     np.geomspace(max(end, 2.0), max(end, 2.0) * _FAR, _CROSSING_POINTS // 4),
                 )
             )
         )
         # A loss once reached stays reached: the probability of having been below never falls.
-        reached = np.maximum.accumulate(self._posterior.loss(grid).cdf(loss))
+        reached = np.maximum.accumulate(self._loss(grid).cdf(loss))
         crossings = []
         for probability in ((1.0 - self.level) / 2.0, 0.5, (1.0 + self.level) / 2.0):
             i = int(np.searchsorted(reached, probability))
@@ -153,6 +155,27 @@ class Forecast:
                 crossings.append(float(np.exp(np.log(grid[i - 1]) + share * np.log(grid[i] / grid[i - 1]))))
         low, mid, high = crossings
         return Interval(low, mid, high, self.level)
+
+    @cached_property
+    def _past(self) -> FitData:
+        """The whole run in windows: what the losses were, without a law."""
+        assert self._curve is not None
+        return reduce_curve(self._curve, windows_per_e_fold=DEFAULT_PRIOR.windows_per_e_fold, e_folds=50.0, outlier=9.0)
+
+    def _loss(self, S: FloatArray) -> GaussianMixture:
+        """Predict the expected loss at steps S (P,): of the law from now on, of the windows in the past.
+
+        The law forgets the past on purpose, so it is not asked about it.
+        """
+        assert self._posterior is not None
+        mixture, past = self._posterior.loss(S), self._past
+        before = past.S[-1] > S
+        where = np.log(np.maximum(S[before], 0.5))
+        mixture.means[:, before] = np.interp(where, np.log(past.S), past.y)
+        mixture.sds[:, before] = np.hypot(
+            np.interp(where, np.log(past.S), np.sqrt(past.variance)), self._posterior.floor
+        )
+        return mixture
 
     @cached_property
     def _final(self) -> GaussianMixture:
@@ -244,11 +267,11 @@ def forecast(
     started = time.perf_counter()
     schedule = _schedule(curve, horizon, lr_schedule, level)
     fitted: Fit | None = None
-    failed = False
+    failed, short = False, compact(curve)
     if len(curve) >= MIN_POINTS and curve.step >= MIN_POINTS:
         try:
             with np.errstate(all="ignore"):
-                fitted = fit(compact(curve), schedule, DEFAULT_PRIOR)
+                fitted = fit(short, schedule, DEFAULT_PRIOR)
             failed = not (np.isfinite(fitted.posterior.weights).all() and np.isfinite(fitted.posterior.E).all())
         except (np.linalg.LinAlgError, ValueError):
             failed = True
@@ -281,6 +304,7 @@ def forecast(
         unit=curve.unit,
         seconds=time.perf_counter() - started,
         _posterior=posterior,
+        _curve=short,
     )
 
 

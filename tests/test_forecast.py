@@ -113,6 +113,20 @@ def test_the_unit_of_the_loss_changes_nothing_but_the_unit(power: float, share: 
         assert (b.low, b.mid, b.high) == pytest.approx((unit * a.low, unit * a.mid, unit * a.high), rel=1e-5)
 
 
+def test_the_past_is_what_it_was(rng: np.random.Generator) -> None:
+    f = forecast(run(rng, 5000), horizon=20_000)
+    S = np.geomspace(5, 4900, 60)
+    past = f.loss_at(S)
+    assert np.mean((past.low <= law(S)) & (law(S) <= past.high)) > 0.75
+    late = S > 50
+    assert np.abs(past.mid - law(S))[late].max() < 0.1
+    assert np.max(past.half_width) < 0.2
+    crossing = f.steps_to(2.3)  # 2 + 6 S^-1/2 = 2.3 at S = 400, long ago
+    assert crossing.low <= crossing.mid <= crossing.high < 700
+    assert crossing.mid == pytest.approx(400, rel=0.2)
+    assert f.probability_below(2.3, S=4000) > 0.99
+
+
 def test_it_is_deterministic_and_a_builder_says_the_same(rng: np.random.Generator) -> None:
     curve = run(rng, 3000)
     assert same(forecast(curve, horizon=9000), forecast(curve, horizon=9000))
