@@ -51,7 +51,7 @@ def main(steps: int, picture: Path) -> None:
     draw(monitor, moments.forecasts, LRSchedule.from_array([model.relative_rate(s) for s in range(steps)]), picture)
 
     target = round(ended, 3)
-    print(f"\n2. Could a model of a twentieth of the size end at {target} as well? Train it until that is known.\n")
+    print(f"\n2. Could a far smaller model end at {target} as well? Train it until that is known.\n")
     torch.manual_seed(0)
     small = ByteTransformer(width=16, depth=1, context=CONTEXT, steps=steps)
     judge = ScalingLawMonitor(stop=TargetUnreachable(loss=target))

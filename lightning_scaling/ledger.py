@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.interval import Interval
@@ -16,7 +18,7 @@ from lightning_scaling.verdict import Verdict
 if TYPE_CHECKING:
     from lightning_scaling.forecast import Forecast
 
-__all__ = ["ForecastLedger", "ForecastRecord", "recent_loss"]
+__all__ = ["ForecastLedger", "ForecastRecord", "recent_error", "recent_loss"]
 
 _INTERVALS = ("final_loss", "converged_loss", "present_loss", "remaining_gain", "alpha_S")
 _TENTHS = tuple(range(1, 10))
@@ -117,11 +119,13 @@ class ForecastLedger:
                 found.append((tenth, inside[-1]))
         return found
 
-    def table(self, actual: float | None = None) -> str:
+    def table(self, actual: float | None = None, error: float = 0.0) -> str:
         """Return the forecasts made at 10, 20, … 90 % of the run, as text.
 
         Args:
             actual: Loss at the planned end [unit of the losses], None if the run ended before it.
+            error: Standard error of it from the noise of single batches [same unit]. Forecasts are of the expected
+                loss; this noise comes on top when they are held against what happened.
 
         Returns:
             A table of a few lines. Where there is no forecast to show, one line that says so.
@@ -139,16 +143,18 @@ class ForecastLedger:
             row = [f"{100.0 * record.step / horizon:.0f} %", _thousands(record.step), _said(record, horizon)]
             loss = record.final_loss
             if known and record.horizon == horizon and math.isfinite(float(loss.mid)):
-                inside = bool(loss.low <= truth <= loss.high)
+                inside = bool(_holds(loss, truth, error))
                 usable, hits = usable + 1, hits + inside
                 row += [f"{float(loss.mid) - truth:+.2g}", "yes" if inside else "no"]
             cells.append(row)
         if known:
-            cells.append(["100 %", _thousands(horizon), f"{truth:.4g}"])
+            shown = Interval(truth - error, truth, truth + error, 0.68).short() if error > 0.0 else f"{truth:.4g}"
+            cells.append(["100 %", _thousands(horizon), shown])
         lines = [f"Forecasts of the loss at step {_thousands(horizon)}{', and what happened' if known else ''}"]
         lines += _aligned(cells, right=(True, True, False, True, False))
         if usable:
-            lines.append(f"{hits} of {usable} forecasts held the loss inside its interval.")
+            noise = " (give or take the noise of the batches it was measured on)" if error > 0.0 else ""
+            lines.append(f"{hits} of {usable} forecasts held the loss inside its interval{noise}.")
         return "\n".join(lines)
 
     def state_dict(self) -> dict[str, Any]:
@@ -199,8 +205,34 @@ def recent_loss(curve: LossCurve, share: float = 0.02) -> float:
     """
     if not len(curve):
         return math.nan
-    last = np.maximum(curve.S > (1.0 - share) * curve.step, np.arange(len(curve)) == len(curve) - 1)
+    last = _last_part(curve, share)
     return float(np.average(curve.L[last], weights=curve.count[last]))
+
+
+def recent_error(curve: LossCurve, share: float = 0.02) -> float:
+    """Return the standard error of `recent_loss` from the noise of single steps [unit of the curve], 0 if not known."""
+    if not len(curve):
+        return 0.0
+    last = _last_part(curve, share)
+    known = last & np.isfinite(curve.spread)
+    if not known.any():
+        return 0.0
+    weight = curve.count[known] - 1.0
+    variance = float(np.average(curve.spread[known] ** 2, weights=weight))
+    return math.sqrt(variance / float(curve.count[last].sum()))
+
+
+def _last_part(curve: LossCurve, share: float) -> NDArray[np.bool_]:
+    last = curve.S > (1.0 - share) * curve.step
+    last[-1] = True
+    return np.asarray(last)
+
+
+def _holds(interval: Interval, truth: float, error: float) -> bool:
+    """Return whether an interval holds a truth that is measured with an error, at the level of the interval."""
+    noise = float(ndtri(0.5 + 0.5 * interval.level)) * error
+    below, above = (float(x) for x in (interval.mid - interval.low, interval.high - interval.mid))
+    return -math.hypot(below, noise) <= truth - float(interval.mid) <= math.hypot(above, noise)
 
 
 def _bounds(interval: Interval) -> tuple[Any, Any, Any]:

@@ -13,7 +13,7 @@ from lightning_scaling.advice import Action, Advice, Reason, StopRule, advise
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.forecast import Forecast, forecast
 from lightning_scaling.judge import BROKEN_AFTER
-from lightning_scaling.ledger import ForecastLedger, ForecastRecord, recent_loss
+from lightning_scaling.ledger import ForecastLedger, ForecastRecord, recent_error, recent_loss
 from lightning_scaling.refits import next_refit
 from lightning_scaling.schedule import LRSchedule
 
@@ -52,6 +52,7 @@ class LiveForecast:
         peak: Highest learning rate of the schedule [unit of the optimizer].
         forecast: The newest forecast, None before the first.
         advice: The newest advice, None before the first.
+        sentence: The newest advice in words, and whether it is acted upon.
         ledger: All forecasts so far.
         wants_stop: Whether a rule that may act says stop.
     """
@@ -65,13 +66,14 @@ class LiveForecast:
         self.peak = 1.0
         self.forecast: Forecast | None = None
         self.advice: Advice | None = None
+        self.sentence = ""
         self.ledger = ForecastLedger()
         self.wants_stop = False
         self.next_step = next_refit(0, None, refits)
         self._overruled: set[str] = set()
         self._alarms = 0
         self._stop_since: int | None = None
-        self._said = (Action.WAIT, Reason.NO_FORECAST)  # goes without saying
+        self._said = (Action.WAIT, Reason.NO_FORECAST, False)  # goes without saying
 
     def plan(self, horizon: int | None, rates: FloatArray | None, *, step: int = 0) -> None:
         """Set the planned end and the learning rates of steps 1..horizon (None: not known).
@@ -109,7 +111,8 @@ class LiveForecast:
         self.ledger.append(ForecastRecord.of(self.forecast))
         self.advice = advise(self.forecast, self._rules)
         self.wants_stop = self._may_act(curve.step)
-        said = (self.advice.action, self.advice.reason)
+        self.sentence = self._spoken()
+        said = (self.advice.action, self.advice.reason, self.wants_stop)
         changed, self._said = said != self._said, said
         return changed
 
@@ -131,6 +134,18 @@ class LiveForecast:
         if Reason.DIVERGED in reasons:
             return True
         return self._stop_since is not None and step - self._stop_since >= _STANDING * (self.horizon or 0)
+
+    def _spoken(self) -> str:
+        """Return the sentence of the advice; of a stop, also what comes of it."""
+        assert self.advice is not None
+        if self.advice.action is not Action.STOP:
+            return self.advice.sentence
+        if self.wants_stop:
+            return f"{self.advice.sentence} The run is being stopped."
+        if self._stop_since is not None and self.horizon is not None:
+            until = f"{self._stop_since + math.ceil(_STANDING * self.horizon):,}".replace(",", " ")
+            return f"{self.advice.sentence} The run is stopped if this still stands at step {until}."
+        return f"{self.advice.sentence} This is advice only."
 
     def is_alarmed(self, n_nonfinite: int, latest: float, error: float) -> bool:
         """Return whether the newest losses are worth a refit before its time: broken, or far above their band.
@@ -182,7 +197,7 @@ class LiveForecast:
     def summary(self, curve: LossCurve) -> str:
         """Return the closing words: what was forecast on the way beside what happened."""
         if self.horizon is None or curve.step >= self.horizon:
-            return self.ledger.table(recent_loss(curve))
+            return self.ledger.table(recent_loss(curve), recent_error(curve))
         where = f"The run ended at step {curve.step:,} of {self.horizon:,}".replace(",", " ")
         saved = f"{1.0 - curve.step / self.horizon:.0%}".replace("%", " %")
         why = f" ({self.advice.reason.value})" if self.wants_stop and self.advice is not None else ""
@@ -230,7 +245,7 @@ class LiveForecast:
         if state["advice"] is not None:
             action, reason, sentence, evidence = state["advice"]
             self.advice = Advice(Action[action], Reason[reason], sentence, dict(evidence))
-            self._said = (self.advice.action, self.advice.reason)
+            self._said = (self.advice.action, self.advice.reason, False)
         self._overruled = set(state["overruled"])
         self._alarms = int(state["alarms"])
         self._stop_since = state["stop_since"]

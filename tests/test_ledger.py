@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from lightning_scaling import Interval, LossCurve, Verdict
-from lightning_scaling.ledger import ForecastLedger, ForecastRecord, recent_loss
+from lightning_scaling import CurveBuilder, Interval, LossCurve, Verdict
+from lightning_scaling.ledger import ForecastLedger, ForecastRecord, recent_error, recent_loss
 
 NAN = float("nan")
 
@@ -108,3 +109,25 @@ def test_recent_loss_is_the_mean_of_the_last_two_percent() -> None:
     assert recent_loss(curve) == pytest.approx((1.0 + 3 * 2.0) / 4)
     assert recent_loss(LossCurve(S=[1, 10], L=[3.0, 2.0], step=500)) == 2.0
     assert math.isnan(recent_loss(LossCurve([], [])))
+
+
+def test_the_noise_of_what_happened_is_allowed_for() -> None:
+    ledger = ForecastLedger()
+    loss = Interval(1.84, 1.86, 1.88, 0.9)
+    ledger.append(ForecastRecord(500, 1000, Verdict.OK, loss, loss, loss, loss, loss))
+    assert "0 of 1 forecasts" in ledger.table(1.89)
+    noisy = ledger.table(1.89, error=0.02)
+    assert "1 of 1 forecasts" in noisy
+    assert "1.890±0.020" in noisy
+    assert "0 of 1 forecasts" in ledger.table(1.95, error=0.02)
+
+
+def test_recent_error_is_that_of_a_mean() -> None:
+    rng = np.random.default_rng(0)
+    builder = CurveBuilder()
+    builder.extend(range(1, 50_001), (2.0 + 0.1 * rng.standard_normal(50_000)).tolist())
+    curve = builder.curve()
+    n = curve.count[curve.S > 49_000].sum()
+    assert recent_error(curve) == pytest.approx(0.1 / np.sqrt(n), rel=0.1)
+    assert recent_error(LossCurve(S=[1, 2], L=[2.0, 1.0])) == 0.0  # nothing is known of single steps
+    assert recent_error(LossCurve(S=[], L=[])) == 0.0

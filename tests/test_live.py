@@ -53,21 +53,25 @@ def test_advice_is_reported_when_it_changes_only() -> None:
     live = LiveForecast([TargetUnreachable(loss=1.0)])
     live.plan(2000, RATES)
     assert not live.refit(curve(5))  # "no forecast yet" goes without saying
-    changes = [live.refit(curve(n)) for n in (600, 700, 800)]
-    assert changes == [True, False, False]
+    changes = [live.refit(curve(n)) for n in (600, 650, 700, 800)]
+    assert changes == [True, False, True, False]  # stop; and after a while, done
     assert live.wants_stop
 
 
 def test_a_stop_acts_once_it_has_stood_for_a_while() -> None:
     live = LiveForecast([TargetUnreachable(loss=1.0)])
     live.plan(2000, RATES)
-    acts = []
+    acts, changes = [], []
     for n in (600, 650, 699, 700):
-        live.refit(curve(n))
+        changes.append(live.refit(curve(n)))
         assert live.advice is not None
         assert live.advice.action is Action.STOP
         acts.append(live.wants_stop)
+        said = "being stopped" if n == 700 else "if this still stands at step 700."
+        assert live.sentence.startswith(live.advice.sentence)
+        assert said in live.sentence
     assert acts == [False, False, False, True]
+    assert changes == [True, False, False, True]  # said once when it is wished for, once when it is done
     second = LiveForecast([TargetUnreachable(loss=1.0)])
     second.load_state_dict(live.state_dict())
     second.plan(2000, RATES, step=700)
@@ -83,6 +87,7 @@ def test_without_a_known_schedule_a_stop_advises_only() -> None:
     assert live.advice is not None
     assert live.advice.action is Action.STOP
     assert not live.wants_stop
+    assert live.sentence.endswith("This is advice only.")
 
 
 def test_a_broken_run_is_stopped_at_once() -> None:

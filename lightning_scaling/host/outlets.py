@@ -30,7 +30,8 @@ class Outlets:
     def say(self, trainer: Any, text: str) -> None:
         """Print a sentence while the run is on, above its progress bar where it has one."""
         bar = trainer.progress_bar_callback
-        if bar is not None and bar.is_enabled:
+        # `is_enabled` is what Lightning's own bars have; a user's bar need not.
+        if bar is not None and getattr(bar, "is_enabled", True):
             bar.print(text)
         else:
             self.tell(text)

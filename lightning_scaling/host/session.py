@@ -234,7 +234,7 @@ class Session:
             self._stop_asked = live.wants_stop
             self._offer(trainer, values)
         if changed and self.settings.verbose and live.advice is not None:
-            self._outlets.say(trainer, live.advice.sentence)
+            self._outlets.say(trainer, live.sentence)
 
     def _introduce(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         """Say once what was found; only after the first step do lazy modules and the batch size show."""

@@ -56,7 +56,7 @@ def model_size(module: nn.Module) -> ModelSize | None:
         (800, 72, 900, 1772)
     """
     modules = list(module.modules())
-    vocabularies = {m.num_embeddings for m in modules if isinstance(m, _TABLES)}
+    head = _output_layer(modules)
     parts = {"non_embedding": 0, "embedding": 0, "positional": 0, "head": 0}
     seen: set[int] = set()
     # Embeddings first: a weight that is shared with one belongs to it.
@@ -68,13 +68,25 @@ def model_size(module: nn.Module) -> ModelSize | None:
         seen.add(identity)
         if isinstance(owner, _TABLES):
             parts["embedding"] += numel
-        elif isinstance(owner, nn.Linear) and owner.out_features in vocabularies:
+        elif owner is head:
             parts["head"] += numel
         elif _POSITIONAL.search(name):
             parts["positional"] += numel
         else:
             parts["non_embedding"] += numel
     return ModelSize(**parts)
+
+
+def _output_layer(modules: list[nn.Module]) -> nn.Module | None:
+    """Return the last linear layer from the width of an embedding onto its vocabulary.
+
+    Layers inside the blocks can have the same shape, a feed-forward layer of 4 x 64 in a model of bytes for one; the
+    output layer is the one that is defined last. A head that is tied to its embedding is found as well: its weight is
+    counted there.
+    """
+    shapes = {(m.embedding_dim, m.num_embeddings) for m in modules if isinstance(m, _TABLES)}
+    linear = [m for m in modules if isinstance(m, nn.Linear) and (m.in_features, m.out_features) in shapes]
+    return linear[-1] if linear else None
 
 
 def _parameters(modules: list[nn.Module]) -> Iterator[tuple[nn.Module, str, int, int | None]]:

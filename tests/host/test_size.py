@@ -101,3 +101,21 @@ def test_words() -> None:
     assert describe_size(ModelSize(10_630_000, 1, 1, 1)) == "N = 10.6 M non-embedding parameters"
     assert describe_size(ModelSize(72, 0, 0, 0)) == "N = 72 non-embedding parameters"
     assert "not known" in describe_size(None)
+
+
+def test_a_feed_forward_layer_of_the_shape_of_the_head_is_no_head() -> None:
+    class Bytes(nn.Module):
+        def __init__(self, tied: bool) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(256, 64)
+            self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(64, 256), nn.Linear(256, 64)) for _ in range(3)])
+            self.head = nn.Linear(64, 256, bias=False)
+            if tied:
+                self.head.weight = self.embedding.weight
+
+    block = 64 * 256 + 256 + 256 * 64 + 64
+    untied, tied = model_size(Bytes(False)), model_size(Bytes(True))
+    assert untied is not None
+    assert tied is not None
+    assert (untied.non_embedding, untied.head, untied.embedding) == (3 * block, 64 * 256, 256 * 64)
+    assert (tied.non_embedding, tied.head, tied.embedding) == (3 * block, 0, 256 * 64)
