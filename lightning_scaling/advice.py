@@ -118,10 +118,8 @@ class TargetUnreachable(StopRule):
         if forecast.present_loss.high <= self.loss:
             text = f"target {self.loss:g} is reached: go on."
             return _advice(forecast, Action.CONTINUE, Reason.TARGET_REACHED, text, evidence)
-        chance = f"target {self.loss:g} has probability {_percent(probability)}"
-        if probability <= 1.0 - self.confidence:
-            return _advice(forecast, Action.STOP, Reason.TARGET_UNREACHABLE, f"{chance}: stop.", evidence)
-        return _advice(forecast, Action.CONTINUE, Reason.TARGET_IN_REACH, f"{chance}: go on.", evidence)
+        reasons = Reason.TARGET_UNREACHABLE, Reason.TARGET_IN_REACH
+        return _decide(forecast, f"target {self.loss:g}", self.confidence, reasons, evidence)
 
 
 @dataclass(frozen=True)
@@ -150,10 +148,8 @@ class Converged(StopRule):
             return early
         probability = forecast.probability_gain_above(self.min_gain)
         evidence = _evidence(forecast) | {"min_gain": self.min_gain, "probability": probability}
-        chance = f"a gain above {self.min_gain:g} has probability {_percent(probability)}"
-        if probability <= 1.0 - self.confidence:
-            return _advice(forecast, Action.STOP, Reason.CONVERGED, f"{chance}: stop.", evidence)
-        return _advice(forecast, Action.CONTINUE, Reason.GAIN_WORTH_IT, f"{chance}: go on.", evidence)
+        reasons = Reason.CONVERGED, Reason.GAIN_WORTH_IT
+        return _decide(forecast, f"a gain above {self.min_gain:g}", self.confidence, reasons, evidence)
 
 
 @dataclass(frozen=True)
@@ -220,6 +216,16 @@ def _not_usable(forecast: Forecast) -> Advice | None:
             _evidence(forecast),
         )
     return None
+
+
+def _decide(
+    forecast: Forecast, hope: str, confidence: float, reasons: tuple[Reason, Reason], evidence: dict[str, float]
+) -> Advice:
+    """Stop where what is hoped for is less probable than 1 - confidence, else go on."""
+    chance = f"{hope} has probability {_percent(evidence['probability'])}"
+    if evidence["probability"] <= 1.0 - confidence:
+        return _advice(forecast, Action.STOP, reasons[0], f"{chance}: stop.", evidence)
+    return _advice(forecast, Action.CONTINUE, reasons[1], f"{chance}: go on.", evidence)
 
 
 def _wait(forecast: Forecast) -> Advice:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.errors import FitError
 from lightning_scaling.fit.data import FitData, compact, reduce_curve
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.fit.posterior import Posterior
@@ -70,6 +71,20 @@ class Forecast:
     seconds: float
     _posterior: Posterior | None = field(default=None, repr=False)
     _curve: LossCurve | None = field(default=None, repr=False)
+
+    def require_usable(self) -> Forecast:
+        """Return the forecast itself where its verdict is usable.
+
+        Raises:
+            FitError: Where it is not; the error carries the forecast as ``result``.
+        """
+        if not self.verdict.usable:
+            raise FitError(
+                f"Expected a usable forecast, got the verdict '{self.verdict}': {self.verdict.why} "
+                f"{self.verdict.what_to_do}",
+                result=self,
+            )
+        return self
 
     def loss_at(self, S: ArrayLike) -> Interval:
         """Forecast the expected loss at steps S, past or future.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_scaling import CurveBuilder, Forecast, Interval, LossCurve, LRSchedule, Verdict, forecast
+from lightning_scaling import CurveBuilder, FitError, Forecast, Interval, LossCurve, LRSchedule, Verdict, forecast
 
 Law = Callable[[np.ndarray], np.ndarray]
 
@@ -176,6 +176,15 @@ def test_states_of_the_world_are_verdicts(rng: np.random.Generator) -> None:
     diverged = forecast(builder.curve(), horizon=5000)
     assert diverged.verdict is Verdict.DIVERGED
     assert diverged.n_nonfinite == 10
+
+
+def test_what_is_not_usable_can_be_asked_to_raise(rng: np.random.Generator) -> None:
+    usable = forecast(run(rng, 1000), horizon=5000)
+    assert usable.require_usable() is usable
+    early = forecast(LossCurve([1, 2, 3], [3, 2, 1]), horizon=100)
+    with pytest.raises(FitError, match="verdict 'too early'") as caught:
+        early.require_usable()
+    assert caught.value.result is early
 
 
 def test_nothing_known_is_nan_of_the_right_shape() -> None:

@@ -22,7 +22,6 @@ TRAINER = TORCH | {"lightning", "lightning_utilities", "pytorch_lightning", "typ
 # packages it may import; the maths (NUMBERS) must run where torch and Lightning are not installed.
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
-    "units": NUMBERS,
     "interval": NUMBERS,
     "laws": NUMBERS,
     "curve": NUMBERS,

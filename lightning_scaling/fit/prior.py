@@ -45,7 +45,7 @@ class Prior:
     decay: float = 0.5
     decay_share: float = 0.06
     decay_mix: float = 0.5
-    decay_spread: float = 0.25
+    decay_spread: float = 0.3
     decay_none: float = 0.01
     slope_exponent: float = 0.3
     misfits: tuple[tuple[float, float], ...] = ((0.02, 2.5), (0.06, 2.5), (0.2, 2.5))
