@@ -7,11 +7,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from numbers import Real
+from typing import Any
 
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.verdict import Verdict
 
 __all__ = ["Action", "Advice", "Converged", "Diverged", "Reason", "StopRule", "TargetUnreachable", "advise"]
+
+
+#: A flat loss is left alone up to this share of the run: many runs fall again after a plateau.
+_PATIENCE = 0.5
 
 
 class Action(Enum):
@@ -27,6 +33,7 @@ class Reason(Enum):
 
     NO_FORECAST = "no forecast yet"
     LAW_REJECTED = "law rejected"
+    FLAT = "flat"
     STILL_FALLING = "still falling"
     TARGET_IN_REACH = "target in reach"
     TARGET_REACHED = "target reached"
@@ -74,12 +81,12 @@ def _check_probability(confidence: float) -> None:
         )
 
 
-def _check_number(name: str, value: float, *, lowest: float = -math.inf) -> None:
+def _check_number(name: str, value: Any, *, lowest: float = -math.inf, unit: str = "the unit of the loss") -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):  # LightningCLI and users hand over anything
+        raise TypeError(f"Expected {name} to be a number, got {value!r}. Give it in {unit}.")
     if not math.isfinite(value) or value < lowest:
         bound = "" if lowest == -math.inf else f" >= {lowest:g}"
-        raise ValueError(
-            f"Expected {name} to be a finite number{bound}, got {value!r}. Give it in the unit of the loss."
-        )
+        raise ValueError(f"Expected {name} to be a finite number{bound}, got {value!r}. Give it in {unit}.")
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ class Diverged(StopRule):
     sigma: float = 6.0
 
     def __post_init__(self) -> None:
-        _check_number("sigma", self.sigma, lowest=2.0)
+        _check_number("sigma", self.sigma, lowest=2.0, unit="sigmas, 6 for example")
 
     def judge(self, forecast: Forecast) -> Advice:
         """Return STOP where the newest losses are not finite, or departed by ``sigma``."""
@@ -176,7 +183,7 @@ class Diverged(StopRule):
             return _advice(forecast, Action.STOP, Reason.DIVERGED, text, evidence)
         if forecast.verdict is Verdict.TOO_EARLY or math.isnan(forecast.departure):
             return _wait(forecast)
-        text = f"the newest losses lie {forecast.departure:+.1f} sigma off what the run itself forecast earlier"
+        text = _departed(forecast)
         if forecast.departure >= self.sigma:
             return _advice(forecast, Action.STOP, Reason.DIVERGED, f"{text}: stop.", evidence)
         return _advice(forecast, Action.CONTINUE, Reason.ON_COURSE, f"{text}: go on.", evidence)
@@ -200,7 +207,7 @@ def advise(forecast: Forecast, rules: Sequence[StopRule] = ()) -> Advice:
     early = _not_usable(forecast)
     if early is not None:
         return early
-    text = f"still to come {forecast.remaining_gain.short()}."
+    text = f"the loss still falls by {forecast.remaining_gain.short()}."
     return _advice(forecast, Action.CONTINUE, Reason.STILL_FALLING, text, _evidence(forecast))
 
 
@@ -209,13 +216,16 @@ def _not_usable(forecast: Forecast) -> Advice | None:
     if not forecast.verdict.usable or math.isnan(float(forecast.final_loss.mid)):
         return _wait(forecast)
     if forecast.verdict is Verdict.LAW_REJECTED:
-        return Advice(
-            Action.WAIT,
-            Reason.LAW_REJECTED,
-            f"{_where(forecast)}: {forecast.verdict.why} No rule acts on this.",
-            _evidence(forecast),
-        )
+        text = f"{_departed(forecast)}, which no law of steps explains: no rule acts on this."
+        return Advice(Action.WAIT, Reason.LAW_REJECTED, f"{_where(forecast)}: {text}", _evidence(forecast))
+    if forecast.verdict is Verdict.FLAT and forecast.horizon and forecast.step < _PATIENCE * forecast.horizon:
+        text = f"the loss is flat at {forecast.present_loss}; a fall may follow, so no rule acts on this yet."
+        return Advice(Action.WAIT, Reason.FLAT, f"{_where(forecast)}: {text}", _evidence(forecast))
     return None
+
+
+def _departed(forecast: Forecast) -> str:
+    return f"the newest losses lie {forecast.departure:+.1f} sigma off what the run itself forecast earlier"
 
 
 def _decide(
@@ -229,18 +239,20 @@ def _decide(
 
 
 def _wait(forecast: Forecast) -> Advice:
-    return Advice(
-        Action.WAIT,
-        Reason.NO_FORECAST,
-        f"{_where(forecast)}: no forecast ({forecast.verdict}). {forecast.verdict.what_to_do}",
-        _evidence(forecast),
-    )
+    text = f"no forecast of the final loss. {forecast.verdict.why} {forecast.verdict.what_to_do}"
+    if forecast.verdict is Verdict.DIVERGED:
+        text = f"the last {forecast.n_nonfinite} losses are NaN or infinite. {forecast.verdict.what_to_do}"
+    if forecast.verdict is Verdict.NO_HORIZON:
+        text += f" Converged loss: {forecast.converged_loss}."
+    return Advice(Action.WAIT, Reason.NO_FORECAST, f"{_where(forecast)}: {text}", _evidence(forecast))
 
 
 def _advice(forecast: Forecast, action: Action, reason: Reason, text: str, evidence: dict[str, float]) -> Advice:
-    landing = "" if math.isnan(float(forecast.final_loss.mid)) else f"the run should end at {forecast.final_loss}; "
-    held = "" if forecast.schedule_known else " (if the learning rate stays as it is)"
-    return Advice(action, reason, f"{_where(forecast)}: {landing}{text}{held}", evidence)
+    landing = ""
+    if forecast.verdict.usable and not math.isnan(float(forecast.final_loss.mid)):
+        held = "" if forecast.schedule_known else " if the learning rate stays as it is"
+        landing = f"the run should end at {forecast.final_loss}{held}; "
+    return Advice(action, reason, f"{_where(forecast)}: {landing}{text}", evidence)
 
 
 def _where(forecast: Forecast) -> str:

@@ -64,7 +64,7 @@ class LossCurve:
         n_nonfinite: Steps with NaN or infinite loss since the last finite one: more than 0 means that the run is
             broken now.
         epoch_ends: Steps at which a pass over the training data ended.
-        unit: Unit of the loss, for print.
+        unit: Unit of the loss, for print, such as ``nats/token``.
 
     Raises:
         ValueError: If the arrays differ in length, S does not increase or is negative, or a value is not finite.
@@ -100,7 +100,7 @@ class LossCurve:
         step: int | None = None,
         n_nonfinite: int = 0,
         epoch_ends: Sequence[int] = (),
-        unit: str = "nats/token",
+        unit: str = "",
     ) -> None:
         s, loss = _vector("S", S), _vector("L", L)
         n = s.size
@@ -188,6 +188,6 @@ class LossCurve:
             return "LossCurve: no points yet"
         size = "" if self.N is None else f", N = {self.N:.4g}"
         return (
-            f"LossCurve: {len(self)} points up to step {self.step}, loss {self.L[0]:.5g} to {self.L[-1]:.5g} "
-            f"{self.unit}{size}"
+            f"LossCurve: {len(self)} points up to step {self.step}, loss {self.L[0]:.5g} to {self.L[-1]:.5g}"
+            f"{' ' * bool(self.unit)}{self.unit}{size}"
         )

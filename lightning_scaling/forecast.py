@@ -36,7 +36,8 @@ class Forecast:
     """Where a run's loss will land, with what certainty, and what that is worth.
 
     All losses are *expected* losses, in the unit of the curve: free of the noise of single batches. A number that is
-    not known is NaN.
+    not known is NaN. Where the verdict is not ``usable``, numbers may be there all the same, for those who study
+    forecasts; nothing should be decided on them.
 
     Attributes:
         step: Last optimizer step of the curve [steps].
@@ -194,7 +195,8 @@ class Forecast:
 
     @cached_property
     def _final(self) -> GaussianMixture:
-        return _one(_now_final_gain(self._posterior, self.step, self.horizon), 1)
+        assert self._posterior is not None
+        return _one(_now_final_gain(self._posterior, self.step, self.horizon), 1, self._posterior.least)
 
     @cached_property
     def _gain(self) -> GaussianMixture:
@@ -229,19 +231,21 @@ class Forecast:
         """Return a few lines a person can read."""
         of = "" if self.horizon is None else f" of {self.horizon:,}".replace(",", " ")
         lines = [f"Step {self.step:,}".replace(",", " ") + f"{of}: {self._headline()}"]
-        if not self.verdict.usable or self.verdict is not Verdict.OK:
+        if self.verdict is not Verdict.OK:
             lines.append(f"{self.verdict.why} {self.verdict.what_to_do}")
         if self._posterior is not None and self.verdict.usable:
-            lines.append(f"now {self.present_loss}; still to come {self.remaining_gain}")
+            lines.append(f"now {self.present_loss}; the loss still falls by {self.remaining_gain}")
+        if self._posterior is not None and (self.verdict.usable or self.verdict is Verdict.NO_HORIZON):
             lines.append(f"converged, for S to infinity: {self.converged_loss}; alpha_S {self.alpha_S}")
-        if self.horizon is not None and not self.schedule_known:
+        if self.horizon is not None and self.verdict.usable and not self.schedule_known:
             lines.append("The learning rate ahead was not given: it is taken to stay as it is.")
         return "\n".join(lines)
 
     def _headline(self) -> str:
-        if np.isnan(self.final_loss.mid):
+        if np.isnan(self.final_loss.mid) or not self.verdict.usable:
             return f"no forecast of the final loss ({self.verdict})."
-        return f"the run should end at {self.final_loss} {self.unit} ({self.verdict})."
+        unit = f" {self.unit}" if self.unit else ""
+        return f"the run should end at {self.final_loss}{unit} ({self.verdict})."
 
 
 def forecast(
@@ -297,7 +301,8 @@ def forecast(
         final = converged = present = gain = alpha = unknown
     else:
         together = _now_final_gain(posterior, curve.step, horizon)
-        present, final, gain = (_interval(_one(together, k), level) for k in range(3))
+        bounds = posterior.least, posterior.least, -np.inf
+        present, final, gain = (_interval(_one(together, k, least), level) for k, least in enumerate(bounds))
         if horizon is None:
             final = gain = _unknown(level)
         converged = _interval(posterior.converged(), level)
@@ -358,8 +363,8 @@ def _now_final_gain(posterior: Posterior | None, step: int, horizon: int | None)
     return posterior.loss([now, middle], combine=[[1.0, 0.0, 1.0], [0.0, 1.0, -1.0]])
 
 
-def _one(mixture: GaussianMixture, k: int) -> GaussianMixture:
-    return GaussianMixture(mixture.weights, mixture.means[:, k : k + 1], mixture.sds[:, k : k + 1])
+def _one(mixture: GaussianMixture, k: int, least: float = -np.inf) -> GaussianMixture:
+    return GaussianMixture(mixture.weights, mixture.means[:, k : k + 1], mixture.sds[:, k : k + 1], least)
 
 
 def _interval(mixture: GaussianMixture, level: float, shape: tuple[int, ...] = ()) -> Interval:

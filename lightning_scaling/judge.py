@@ -19,7 +19,7 @@ BROKEN_AFTER = 3
 #: Fewest windows that carry a law.
 MIN_WINDOWS = 10
 #: Share of the planned run below which nothing is said of its end.
-MIN_SHARE = 0.02
+MIN_SHARE = 0.05
 #: Sigmas of surprise beyond which the law is rejected.
 REJECTED = 4.0
 #: Falls of the learning rate below this share of the peak do not count as a decay.

@@ -72,7 +72,7 @@ class ForecastLedger:
         Forecasts of the loss at step 1 000, and what happened
          done  at step  forecast                        off  inside
          50 %      500  1.870 (1.850 to 1.900, 90 %)  +0.01  yes
-        100 %    1 000  1.86
+        100 %    1 000  ended at 1.86
         1 of 1 forecasts held the loss inside its interval.
     """
 
@@ -114,7 +114,7 @@ class ForecastLedger:
         found = []
         for tenth in _TENTHS:
             low, high = (tenth - 1) * horizon / 10.0, tenth * horizon / 10.0
-            inside = [r for r in self._records if low < r.step <= math.ceil(high)]
+            inside = [r for r in self._records if low < r.step <= min(math.ceil(high), horizon - 1)]
             if inside:
                 found.append((tenth, inside[-1]))
         return found
@@ -142,19 +142,22 @@ class ForecastLedger:
         for _, record in rows:
             row = [f"{100.0 * record.step / horizon:.0f} %", _thousands(record.step), _said(record, horizon)]
             loss = record.final_loss
-            if known and record.horizon == horizon and math.isfinite(float(loss.mid)):
+            if known and record.verdict.usable and record.horizon == horizon and math.isfinite(float(loss.mid)):
                 inside = bool(_holds(loss, truth, error))
                 usable, hits = usable + 1, hits + inside
                 row += [f"{float(loss.mid) - truth:+.2g}", "yes" if inside else "no"]
             cells.append(row)
         if known:
-            shown = Interval(truth - error, truth, truth + error, 0.68).short() if error > 0.0 else f"{truth:.4g}"
-            cells.append(["100 %", _thousands(horizon), shown])
+            cells.append(["100 %", _thousands(horizon), f"ended at {truth:.4g}"])
         lines = [f"Forecasts of the loss at step {_thousands(horizon)}{', and what happened' if known else ''}"]
         lines += _aligned(cells, right=(True, True, False, True, False))
         if usable:
-            noise = " (give or take the noise of the batches it was measured on)" if error > 0.0 else ""
-            lines.append(f"{hits} of {usable} forecasts held the loss inside its interval{noise}.")
+            lines.append(f"{hits} of {usable} forecasts held the loss inside its interval.")
+        if usable and error > 0.0:
+            shown = Interval(truth - error, truth, truth + error, 0.68).short()
+            lines.append(
+                f"(The end is a mean of noisy steps, {shown} with its standard error; 'inside' allows for that.)"
+            )
         return "\n".join(lines)
 
     def state_dict(self) -> dict[str, Any]:
@@ -240,7 +243,7 @@ def _bounds(interval: Interval) -> tuple[Any, Any, Any]:
 
 
 def _said(record: ForecastRecord, horizon: int) -> str:
-    if math.isnan(float(record.final_loss.mid)):
+    if math.isnan(float(record.final_loss.mid)) or not record.verdict.usable:
         return f"none: {record.verdict}"
     if record.horizon != horizon:
         end = "unknown" if record.horizon is None else _thousands(record.horizon)

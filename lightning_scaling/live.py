@@ -16,14 +16,17 @@ from lightning_scaling.judge import BROKEN_AFTER
 from lightning_scaling.ledger import ForecastLedger, ForecastRecord, recent_error, recent_loss
 from lightning_scaling.refits import next_refit
 from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.verdict import Verdict
 
 FloatArray = NDArray[np.float64]
 
 #: How far the rate in use may lie from the one that was promised, in parts of the peak.
 _RATE_TOLERANCE = 0.02
 
-#: A stop must stand for this share of the planned run before it acts.
-_STANDING = 0.05
+#: A stop must stand for this share of the planned run before it acts, and acts after this share of it at the earliest.
+_STANDING, _EARLIEST = 0.05, 0.2
+#: Shares of the planned run at which the advice is said again even if it has not changed.
+_MILESTONES = (0.25, 0.5, 0.75)
 
 METRICS = (
     "final_loss",
@@ -73,6 +76,7 @@ class LiveForecast:
         self._overruled: set[str] = set()
         self._alarms = 0
         self._stop_since: int | None = None
+        self._passed = 0
         self._said = (Action.WAIT, Reason.NO_FORECAST, False)  # goes without saying
 
     def plan(self, horizon: int | None, rates: FloatArray | None, *, step: int = 0) -> None:
@@ -100,7 +104,7 @@ class LiveForecast:
         return bool(near.min() - slack <= lr <= near.max() + slack)
 
     def refit(self, curve: LossCurve) -> bool:
-        """Forecast from the run so far; return whether the advice has changed.
+        """Forecast from the run so far; return whether there is news: other advice, or a quarter of the run is over.
 
         After it `forecast`, `advice`, `wants_stop` and `ledger` are up to date.
         """
@@ -113,17 +117,22 @@ class LiveForecast:
         self.wants_stop = self._may_act(curve.step)
         self.sentence = self._spoken()
         said = (self.advice.action, self.advice.reason, self.wants_stop)
-        changed, self._said = said != self._said, said
+        passed = 0 if not self.horizon else sum(curve.step >= share * self.horizon for share in _MILESTONES)
+        changed = said != self._said or (passed > self._passed and self.forecast.verdict.usable)
+        self._said, self._passed = said, passed
         return changed
 
     def _may_act(self, step: int) -> bool:
         """Return whether a rule says stop that may act now.
 
         A broken run is stopped at once. Any other stop must have stood for a while, because a rule that looks many
-        times at 95 % would fire far more often than 5 % of the times, and it must rest on a schedule that is known: a
-        decay that nobody announced may still pay.
+        times at 95 % would fire far more often than 5 % of the times; it must not come in the first fifth, where a
+        curve may not have found its law yet; and it must rest on a schedule that is known: a decay that nobody
+        announced may still pay.
         """
         assert self.forecast is not None
+        if self.horizon is not None and step >= self.horizon:
+            return False  # it ends by itself
         stops = [a for a in (rule.judge(self.forecast) for rule in self._rules) if a.action is Action.STOP]
         reasons = {a.reason for a in stops if a.reason.name not in self._overruled}
         lasting = bool(reasons - {Reason.DIVERGED}) and self.forecast.schedule_known
@@ -133,7 +142,12 @@ class LiveForecast:
             self._stop_since = step
         if Reason.DIVERGED in reasons:
             return True
-        return self._stop_since is not None and step - self._stop_since >= _STANDING * (self.horizon or 0)
+        return self._stop_since is not None and self.horizon is not None and step >= self._acts_at(self.horizon)
+
+    def _acts_at(self, horizon: int) -> int:
+        """Return the step from which a stop that still stands acts."""
+        assert self._stop_since is not None
+        return max(self._stop_since + math.ceil(_STANDING * horizon), math.ceil(_EARLIEST * horizon))
 
     def _spoken(self) -> str:
         """Return the sentence of the advice; of a stop, also what comes of it."""
@@ -142,10 +156,13 @@ class LiveForecast:
             return self.advice.sentence
         if self.wants_stop:
             return f"{self.advice.sentence} The run is being stopped."
-        if self._stop_since is not None and self.horizon is not None:
-            until = f"{self._stop_since + math.ceil(_STANDING * self.horizon):,}".replace(",", " ")
-            return f"{self.advice.sentence} The run is stopped if this still stands at step {until}."
-        return f"{self.advice.sentence} This is advice only."
+        if self._stop_since is None:
+            return f"{self.advice.sentence} This is advice only."
+        assert self.horizon is not None
+        if (acts_at := self._acts_at(self.horizon)) >= self.horizon:
+            return f"{self.advice.sentence} The run ends by itself before that is certain enough."
+        until = f"{acts_at:,}".replace(",", " ")
+        return f"{self.advice.sentence} The run is stopped if this still stands at step {until}."
 
     def is_alarmed(self, n_nonfinite: int, latest: float, error: float) -> bool:
         """Return whether the newest losses are worth a refit before its time: broken, or far above their band.
@@ -185,24 +202,27 @@ class LiveForecast:
             return [math.nan] * len(METRICS)
         f = self.ledger.records[-1]
         final, converged = f.final_loss, f.converged_loss
-        return [
-            float(x)
-            for x in (
-                *(final.mid, final.low, final.high),
-                *(converged.mid, converged.low, converged.high),
-                *(f.remaining_gain.mid, f.alpha_S.mid, f.present_loss.mid),
-            )
-        ]
+        ahead = [final.mid, final.low, final.high]
+        law = [converged.mid, converged.low, converged.high]
+        if not f.verdict.usable:
+            ahead = [math.nan] * 3
+            if f.verdict is not Verdict.NO_HORIZON:
+                return [math.nan] * len(METRICS)
+        gain = f.remaining_gain.mid if f.verdict.usable else math.nan
+        return [float(x) for x in (*ahead, *law, gain, f.alpha_S.mid, f.present_loss.mid)]
 
     def summary(self, curve: LossCurve) -> str:
         """Return the closing words: what was forecast on the way beside what happened."""
+        if curve.n_nonfinite:
+            broke = f"The last {curve.n_nonfinite:,} losses were NaN or infinite: the run has no final loss."
+            return f"{broke.replace(',', ' ')}\n{self.ledger.table()}"
         if self.horizon is None or curve.step >= self.horizon:
             return self.ledger.table(recent_loss(curve), recent_error(curve))
         where = f"The run ended at step {curve.step:,} of {self.horizon:,}".replace(",", " ")
+        why = f", {self.advice.reason.value}" if self.wants_stop and self.advice is not None else ""
         saved = f"{1.0 - curve.step / self.horizon:.0%}".replace("%", " %")
-        why = f" ({self.advice.reason.value})" if self.wants_stop and self.advice is not None else ""
-        loss = f"at loss {recent_loss(curve):.4g}, {saved} of its steps before the end{why}."
-        return f"{where} {loss}\n{self.ledger.table()}"
+        loss = f"mean loss of its last steps {recent_loss(curve):.4g}"
+        return f"{where} ({saved} of its steps saved{why}); {loss}.\n{self.ledger.table()}"
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists."""
@@ -225,6 +245,7 @@ class LiveForecast:
             "overruled": sorted(self._overruled),
             "alarms": self._alarms,
             "stop_since": self._stop_since,
+            "passed": self._passed,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -249,6 +270,7 @@ class LiveForecast:
         self._overruled = set(state["overruled"])
         self._alarms = int(state["alarms"])
         self._stop_since = state["stop_since"]
+        self._passed = int(state["passed"])
 
     def _agrees(self, schedule: LRSchedule, peak: float) -> bool:
         old = self.schedule

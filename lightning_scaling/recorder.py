@@ -42,7 +42,7 @@ class CurveRecorder:
         >>> for step in range(1, 101):
         ...     recorder.append(step, torch.tensor(5.0 / step), lr=1e-3)
         >>> print(recorder.curve())
-        LossCurve: 98 points up to step 100, loss 5 to 0.05 nats/token
+        LossCurve: 98 points up to step 100, loss 5 to 0.05
     """
 
     def __init__(
@@ -102,7 +102,16 @@ class CurveRecorder:
             loss: Its loss, a tensor of one element (of more: their mean) or a number; None where there was none, which
                 keeps ranks in step. Pass a clone if the tensor will be overwritten, as by CUDA graphs.
             lr: Learning rate used.
+
+        Raises:
+            ValueError: If the step does not come after the last one; nothing collected is lost.
         """
+        newest = self._steps[-1] if self._steps else self._builder.step
+        if step <= newest:
+            raise ValueError(
+                f"Expected a step after {newest}, got step={step}. Count optimizer steps from 1, for example with "
+                "enumerate(loader, start=1); after a restart, load the recorder's state first."
+            )
         self._steps.append(step)
         self._losses.append(loss.detach() if isinstance(loss, Tensor) else loss)
         self._lrs.append(lr)
@@ -138,12 +147,12 @@ class CurveRecorder:
                 raise flight.error
             self._feed(flight.steps, means, _fetch([], flight.lrs)[1], flight.B)
 
-    def curve(self, *, N: float | None = None, unit: str = "nats/token") -> LossCurve:
+    def curve(self, *, N: float | None = None, unit: str = "") -> LossCurve:
         """Return the curve so far; with ``across_ranks``, up to the last reduction that has arrived.
 
         Args:
             N: Non-embedding parameters, if known.
-            unit: Unit of the loss, for print.
+            unit: Unit of the loss, for print, such as ``nats/token``.
         """
         if not self._across_ranks:
             self.flush()

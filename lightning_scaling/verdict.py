@@ -24,8 +24,8 @@ class Verdict(Enum):
     TOO_EARLY = (
         "too early",
         False,
-        "The run has too few points for a law, is still in its warm-up, or has done less than 2 % of its steps.",
-        "Wait: forecasts begin after the warm-up, with some 10 windows of steps and 2 % of the run.",
+        "The run has too few points for a law, is still in its warm-up, or has done less than 5 % of its steps.",
+        "Wait: forecasts begin after the warm-up, with some 10 windows of steps and 5 % of the run.",
     )
     NO_HORIZON = (
         "no horizon",
@@ -55,8 +55,9 @@ class Verdict(Enum):
     FLAT = (
         "flat",
         True,
-        "The loss no longer falls by more than its noise.",
-        "Nothing more is to be had at this learning rate; only a decay of the rate could still bring something.",
+        "The loss does not fall by more than its noise.",
+        "Be patient: this may be the end of the road at this learning rate, or a plateau before a fall. Rules wait "
+        "until half of the run.",
     )
     BEFORE_DECAY = (
         "before decay",

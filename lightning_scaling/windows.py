@@ -117,12 +117,12 @@ class CurveBuilder:
         if len(self._epoch_ends) < 256 and (not self._epoch_ends or step > self._epoch_ends[-1]):
             self._epoch_ends.append(int(step))
 
-    def curve(self, *, N: float | None = None, unit: str = "nats/token") -> LossCurve:
+    def curve(self, *, N: float | None = None, unit: str = "") -> LossCurve:
         """Return what has been seen so far as a LossCurve of windows.
 
         Args:
             N: Non-embedding parameters, if known.
-            unit: Unit of the loss, for print.
+            unit: Unit of the loss, for print, such as ``nats/token``.
 
         Returns:
             One point per window at the mean step of the window.

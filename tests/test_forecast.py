@@ -127,6 +127,17 @@ def test_the_past_is_what_it_was(rng: np.random.Generator) -> None:
     assert f.probability_below(2.3, S=4000) > 0.99
 
 
+def test_a_positive_loss_is_forecast_positive() -> None:
+    S = np.arange(1, 301, dtype=float)
+    f = forecast(LossCurve(S, 3.0 / S**0.9), horizon=3000)
+    assert 0.0 <= f.final_loss.low <= f.final_loss.mid <= f.final_loss.high
+    assert f.probability_below(-1e-9) == 0.0
+    assert f.loss_at([1000, 3000]).low.min() >= 0.0
+    # A log-density may well cross zero.
+    crossing = forecast(LossCurve(S, 5.0 - np.log(S)), horizon=3000)
+    assert crossing.final_loss.low < 0.0
+
+
 def test_it_is_deterministic_and_a_builder_says_the_same(rng: np.random.Generator) -> None:
     curve = run(rng, 3000)
     assert same(forecast(curve, horizon=9000), forecast(curve, horizon=9000))

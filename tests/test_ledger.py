@@ -42,7 +42,7 @@ def test_table_of_a_run_that_came_to_its_end() -> None:
         " 20 %      200  2.6 (2.1 to 3.1, 90 %)          +0.6  no",
         " 50 %      500  2.12 (2.02 to 2.22, 90 %)      +0.12  no",
         " 90 %      900  2.004 (1.994 to 2.014, 90 %)  +0.004  yes",
-        "100 %    1 000  2",
+        "100 %    1 000  ended at 2",
         "1 of 3 forecasts held the loss inside its interval.",
     ]
 
@@ -52,6 +52,17 @@ def test_table_of_a_run_that_was_stopped_says_nothing_of_the_end() -> None:
     assert table.splitlines()[0] == "Forecasts of the loss at step 1 000"
     assert "inside" not in table
     assert "100 %" not in table
+
+
+def test_what_is_not_usable_is_neither_shown_nor_counted() -> None:
+    ledger = ForecastLedger()
+    ledger.append(record(100, 2.0, verdict=Verdict.TOO_EARLY))
+    ledger.append(record(500, 2.0))
+    ledger.append(record(900, 2.0, verdict=Verdict.DIVERGED))
+    table = ledger.table(2.0)
+    assert "none: too early" in table
+    assert "none: diverged" in table
+    assert "1 of 1 forecasts" in table
 
 
 def test_table_where_there_is_nothing_to_show() -> None:
@@ -118,7 +129,7 @@ def test_the_noise_of_what_happened_is_allowed_for() -> None:
     assert "0 of 1 forecasts" in ledger.table(1.89)
     noisy = ledger.table(1.89, error=0.02)
     assert "1 of 1 forecasts" in noisy
-    assert "1.890±0.020" in noisy
+    assert "1.890±0.020 with its standard error" in noisy
     assert "0 of 1 forecasts" in ledger.table(1.95, error=0.02)
 
 

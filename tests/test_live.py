@@ -7,7 +7,17 @@ import math
 import numpy as np
 import pytest
 
-from lightning_scaling import Action, Converged, CurveBuilder, Diverged, LossCurve, Reason, TargetUnreachable, advise
+from lightning_scaling import (
+    Action,
+    Converged,
+    CurveBuilder,
+    Diverged,
+    LossCurve,
+    Reason,
+    TargetUnreachable,
+    Verdict,
+    advise,
+)
 from lightning_scaling.live import METRICS, LiveForecast
 
 RATES = 3e-4 * 0.5 * (1.0 + np.cos(np.pi * np.arange(2000) / 2000))
@@ -175,9 +185,54 @@ def test_closing_words() -> None:
     live = started(TargetUnreachable(loss=1.0))
     stopped = live.summary(curve(1000))
     assert "step 1 000 of 2 000" in stopped
-    assert "50 % of its steps before the end (target unreachable)" in stopped
+    assert "(50 % of its steps saved, target unreachable)" in stopped
     live.refit(curve(2000))
     assert "what happened" in live.summary(curve(2000))
+
+
+def test_a_run_that_broke_has_no_end_to_be_held_against() -> None:
+    live = started()
+    builder = CurveBuilder()
+    builder.extend(range(1, 2001), [2.0 + s**-0.5 for s in range(1, 1501)] + [math.nan] * 500)
+    live.refit(builder.curve())
+    assert all(math.isnan(x) for x in live.values())
+    words = live.summary(builder.curve())
+    assert words.startswith("The last 500 losses were NaN or infinite")
+    assert "held the loss" not in words
+
+
+def test_what_is_not_usable_is_not_logged() -> None:
+    live = LiveForecast()
+    live.plan(2000, RATES)
+    live.refit(curve(30))  # 1.5 % of the run
+    assert live.forecast is not None
+    assert live.forecast.verdict is Verdict.TOO_EARLY
+    assert all(math.isnan(x) for x in live.values())
+    assert live.reading() is None
+
+
+def test_no_stop_acts_in_the_first_fifth_nor_at_the_very_end() -> None:
+    live = LiveForecast([TargetUnreachable(loss=1.0)])
+    live.plan(2000, RATES)
+    for n in (150, 250, 390):
+        live.refit(curve(n))
+        assert not live.wants_stop
+        assert live.sentence.endswith("if this still stands at step 400.")
+    live.refit(curve(400))
+    assert live.wants_stop
+    late = LiveForecast([TargetUnreachable(loss=1.0)])
+    late.plan(2000, RATES)
+    late.refit(curve(1950))
+    assert "ends by itself" in late.sentence
+    late.refit(curve(2000))
+    assert not late.wants_stop
+
+
+def test_the_advice_is_said_again_at_each_quarter() -> None:
+    live = LiveForecast()
+    live.plan(2000, RATES)
+    news = [n for n in range(200, 2001, 100) if live.refit(curve(n))]
+    assert news == [200, 500, 1000, 1500]
 
 
 def test_advice_is_that_of_advise() -> None:

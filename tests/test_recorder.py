@@ -164,3 +164,14 @@ def test_discard_forgets_what_was_not_fetched() -> None:
     recorder.append(1, 2.0)
     recorder.discard()
     assert len(recorder.curve()) == 0
+
+
+def test_a_step_that_does_not_go_on_is_refused_at_once_and_nothing_is_lost() -> None:
+    recorder = CurveRecorder()
+    with pytest.raises(ValueError, match=r"after 0, got step=0\. Count optimizer steps from 1"):
+        recorder.append(0, 1.0)
+    for step in (1, 2, 3):
+        recorder.append(step, 1.0)
+    with pytest.raises(ValueError, match="after 3, got step=3"):
+        recorder.append(3, 1.0)
+    assert len(recorder.curve()) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,8 @@ FloatArray = NDArray[np.float64]
 _BISECTIONS = 34
 #: Bins of mean and of standard deviation in which a large mixture is gathered before its quantiles are sought.
 _MEAN_BINS, _SD_BINS = 40, 6
+#: Largest share of a mixture that its lower bound may cut off.
+_MOST_CUT = 0.5
 _ROOT_2_PI = float(np.sqrt(2.0 * np.pi))
 
 
@@ -27,6 +30,8 @@ class GaussianMixture:
         weights: Weights that sum to 1 [1], shape (C,).
         means: Means [unit of the quantity], shape (C, P).
         sds: Standard deviations, all > 0 [same unit], shape (C, P).
+        least: The quantities are known not to lie below this [same unit]: what the normals say there is cut off. A
+            quantity that has more than half of its probability there belies it and is left as it is.
 
     Example:
         >>> mixture = GaussianMixture(np.array([0.5, 0.5]), np.array([[-1.0], [1.0]]), np.array([[0.1], [0.1]]))
@@ -37,11 +42,24 @@ class GaussianMixture:
     weights: FloatArray
     means: FloatArray
     sds: FloatArray
+    least: float = -np.inf
 
     def cdf(self, x: ArrayLike) -> FloatArray:
         """Return P(quantity <= x) of each quantity [1], shape (P,); ``x`` broadcasts to (P,)."""
+        below = self._below
+        return np.asarray(np.clip((self._whole_cdf(x) - below) / (1.0 - below), 0.0, 1.0))
+
+    def _whole_cdf(self, x: ArrayLike) -> FloatArray:
         z = (np.asarray(x, dtype=np.float64) - self.means) / self.sds
         return np.asarray(np.einsum("c,cp->p", self.weights, ndtr(z)))
+
+    @cached_property
+    def _below(self) -> FloatArray:
+        """Share of each normal mixture that is cut off, shape (P,)."""
+        if self.least == -np.inf:
+            return np.zeros(self.means.shape[1])
+        below = self._whole_cdf(self.least)
+        return np.where(below <= _MOST_CUT, below, 0.0)
 
     def quantiles(self, probabilities: ArrayLike) -> FloatArray:
         """Return quantiles of each quantity [its unit], shape (Q, P), by bisection of the CDF.
@@ -49,9 +67,9 @@ class GaussianMixture:
         Args:
             probabilities: Probabilities between 0 and 1 [1], shape (Q,).
         """
-        p = np.asarray(probabilities, dtype=np.float64)[:, None]
+        p = self._below + np.asarray(probabilities, dtype=np.float64)[:, None] * (1.0 - self._below)
         weights, means, sds = self._gathered()
-        low = np.broadcast_to((means - 9.0 * sds).min(axis=0), (p.size, means.shape[1]))
+        low = np.broadcast_to((means - 9.0 * sds).min(axis=0), p.shape)
         high = np.broadcast_to((means + 9.0 * sds).max(axis=0), low.shape)
         for _ in range(_BISECTIONS):
             middle = 0.5 * (low + high)

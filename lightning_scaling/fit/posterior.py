@@ -60,6 +60,11 @@ class Posterior:
         return self.annealing.schedule
 
     @property
+    def least(self) -> float:
+        """Lower bound of the loss: one that has been positive throughout is taken to stay so [unit of the loss]."""
+        return 0.0 if self.data.y.min() > 0.0 else -np.inf
+
+    @property
     def floor(self) -> float:
         """Smallest standard deviation that a prediction may have: the seed noise [unit of the loss]."""
         y = self.data.y
@@ -96,7 +101,8 @@ class Posterior:
             c_E, c_A = np.broadcast_to((1.0 - pull[0]) @ c, (int(law.sum()), c.shape[1])), (phi[law] - pull_phi) @ c
             v_EE, v_EA, v_AA = (self.covariance[law, k, None] for k in range(3))
             variances[law] = c_E**2 * v_EE + 2.0 * c_E * c_A * v_EA + c_A**2 * v_AA + unexplained
-        return GaussianMixture(self.weights, means, np.sqrt(np.maximum(variances, 0.0) + self.floor**2))
+        sds = np.sqrt(np.maximum(variances, 0.0) + self.floor**2)
+        return GaussianMixture(self.weights, means, sds, self.least if combine is None else -np.inf)
 
     def converged(self) -> GaussianMixture:
         """Predict the loss for S to infinity at this N, with the learning rate decayed as at the planned end."""
@@ -105,7 +111,7 @@ class Posterior:
         misfit = np.array([model.size for model in self.models])[self.model]
         means = self.data.present + self.E - self.b * a
         sds = np.sqrt(self.covariance[:, 0] + misfit**2 + self.floor**2)
-        return GaussianMixture(self.weights, means[:, None], sds[:, None])
+        return GaussianMixture(self.weights, means[:, None], sds[:, None], self.least)
 
     def quantile(self, values: FloatArray, probability: float) -> float:
         """Return a quantile of a number that each law has, such as ``alpha``, shape (K,)."""

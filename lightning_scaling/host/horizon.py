@@ -37,10 +37,23 @@ def planned_end(trainer: Any, *, step: int = 0, batches: int | None = None) -> P
         batches: Batches per epoch where they were counted in an earlier epoch and the data has no length.
 
     Returns:
-        The end by ``max_steps`` or ``max_epochs``, whichever comes first. Unknown are an end by ``max_time``, data
-        without a length before its first epoch has passed, and exactly 1000 epochs, which is what Lightning assumes
-        when nothing was said.
+        The end by ``max_steps`` or ``max_epochs``, whichever comes first; that ``max_time`` may come before them is
+        said only. Unknown are an end by ``max_time`` alone, data without a length before its first epoch has passed,
+        and exactly 1000 epochs, which is what Lightning assumes when nothing was said.
     """
+    end = _by_counts(trainer, step, batches)
+    if not _has_time_limit(trainer):
+        return end
+    return PlannedEnd(end.step, f"{end.why}; max_time may end it earlier" if end.step else f"{end.why}; max_time is")
+
+
+def _has_time_limit(trainer: Any) -> bool:
+    """Return whether a Timer, which is what ``max_time`` becomes, may end the run."""
+    return any(type(callback).__name__ == "Timer" for callback in trainer.callbacks)
+
+
+def _by_counts(trainer: Any, step: int, batches: int | None) -> PlannedEnd:
+    """Find the end by ``max_steps`` or ``max_epochs``, whichever comes first."""
     module = trainer.lightning_module
     automatic = module is None or module.automatic_optimization
     by_steps: int | None = None

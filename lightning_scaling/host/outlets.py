@@ -29,6 +29,7 @@ class Outlets:
 
     def say(self, trainer: Any, text: str) -> None:
         """Print a sentence while the run is on, above its progress bar where it has one."""
+        text = text if self._name == "scaling" else f"[{self._name}] {text}"
         bar = trainer.progress_bar_callback
         # `is_enabled` is what Lightning's own bars have; a user's bar need not.
         if bar is not None and getattr(bar, "is_enabled", True):

@@ -50,6 +50,7 @@ class Session:
         self.across_ranks = trainer.world_size > 1 and dist.is_available() and dist.is_initialized()
         self.tracker = StepTracker()
         self.stopped_by: str | None = None
+        self._overruled = ""
         self.muted = False  # has failed, but other ranks count on this one in every reduction
         self._outlets = Outlets(settings.name, tell)
         self._thinks = bool(trainer.is_global_zero)
@@ -166,6 +167,7 @@ class Session:
             behind = int(trainer.global_step - state["global_step"])
             if (reason := state["stopped_by"]) is not None:
                 self.live.overrule(reason)
+                self._overruled = reason.lower().replace("_", " ")
             return int(state["step"]) + behind // max(len(trainer.optimizers), 1)
         except Exception as error:
             say_warning(f"Expected a readable state of ScalingLawMonitor, got {error!r}, so its curve begins anew.")
@@ -256,6 +258,10 @@ class Session:
         if settings.verbose and self._thinks:
             N = describe_size(size) if settings.N is None else f"N = {settings.N:.4g} as given"
             self._outlets.say(trainer, f"ScalingLawMonitor: {N}, {self.plan}, {per_step}.")
+            if self._overruled:
+                self._outlets.say(
+                    trainer, f"The run was stopped before ({self._overruled}): that advises only from here on."
+                )
         if self.tracker.loss is not None and is_half_precision(self.tracker.loss) and self._thinks:
             say_warning(
                 f"Expected a loss in float32, got {self.tracker.loss.dtype}, which resolves 3 digits at best, so "

@@ -83,7 +83,7 @@ def _rules(stop: object) -> tuple[StopRule, ...]:
         if not isinstance(rule, StopRule):
             raise TypeError(
                 f"Expected stop to be a StopRule or a list of them, got {rule!r}, so give e.g. "
-                "TargetUnreachable(loss=1.9)."
+                "TargetUnreachable(loss=1.9), with its parentheses."
             )
     return rules
 

@@ -84,7 +84,7 @@ def plot_forecast(
     if truth is not None and math.isfinite(truth):
         _draw_truth(axes, truth, end)
 
-    axes.set(xlabel="optimizer step", ylabel=f"training loss [{curve.unit}]")
+    axes.set(xlabel="optimizer step", ylabel=f"training loss [{curve.unit}]" if curve.unit else "training loss")
     if known:
         axes.set_title(f"Forecasts of the loss to come, with {100.0 * known[-1].level:g} % intervals", loc="left")
     _step_axis(axes, end)

@@ -37,3 +37,15 @@ def test_gathering_keeps_the_moments(rng: np.random.Generator) -> None:
     assert weights.sum(axis=0) == pytest.approx(np.ones(3))
     assert mean == pytest.approx(mixture.mean())
     assert np.sqrt((weights * (sds**2 + (means - mean) ** 2)).sum(axis=0)) == pytest.approx(mixture.sd(), rel=1e-6)
+
+
+def test_a_lower_bound_cuts_off_what_lies_below_it() -> None:
+    mixture = GaussianMixture(np.ones(1), np.array([[0.5, -0.5]]), np.array([[0.5, 0.5]]), least=0.0)
+    low, mid, high = mixture.quantiles([0.001, 0.5, 0.999])[:, 0]
+    assert 0.0 < low < mid < high
+    assert mixture.cdf(0.0)[0] == 0.0
+    assert mixture.cdf(mid)[0] == pytest.approx(0.5, abs=1e-6)
+    cut = norm(0.5, 0.5)
+    assert mid == pytest.approx(cut.ppf(cut.cdf(0) + 0.5 * cut.sf(0)), abs=1e-6)
+    # Most of the second lies below: the bound is belied and not used.
+    assert mixture.quantiles([0.5])[0, 1] == pytest.approx(-0.5, abs=1e-6)
