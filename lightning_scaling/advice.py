@@ -33,6 +33,7 @@ class Reason(Enum):
 
     NO_FORECAST = "no forecast yet"
     LAW_REJECTED = "law rejected"
+    ACCELERATING = "accelerating"
     FLAT = "flat"
     STILL_FALLING = "still falling"
     TARGET_IN_REACH = "target in reach"
@@ -218,6 +219,9 @@ def _not_usable(forecast: Forecast) -> Advice | None:
     if forecast.verdict is Verdict.LAW_REJECTED:
         text = f"{_departed(forecast)}, which no law of steps explains: no rule acts on this."
         return Advice(Action.WAIT, Reason.LAW_REJECTED, f"{_where(forecast)}: {text}", _evidence(forecast))
+    if forecast.verdict is Verdict.ACCELERATING:
+        text = "the loss falls faster and faster, which no power law does: no rule acts on this."
+        return Advice(Action.WAIT, Reason.ACCELERATING, f"{_where(forecast)}: {text}", _evidence(forecast))
     if forecast.verdict is Verdict.FLAT and forecast.horizon and forecast.step < _PATIENCE * forecast.horizon:
         text = f"the loss is flat at {forecast.present_loss}; a fall may follow, so no rule acts on this yet."
         return Advice(Action.WAIT, Reason.FLAT, f"{_where(forecast)}: {text}", _evidence(forecast))

@@ -22,6 +22,8 @@ MIN_WINDOWS = 10
 MIN_SHARE = 0.05
 #: Sigmas of surprise beyond which the law is rejected.
 REJECTED = 4.0
+#: Times, and sigmas, by which the fall over the last half e-fold exceeds the one before where a loss accelerates.
+FASTER, CLEARLY = 1.15, 2.0
 #: Falls of the learning rate below this share of the peak do not count as a decay.
 SMALL_FALL = 0.05
 
@@ -51,6 +53,8 @@ def judge(
         return Verdict.REPEATED_DATA
     if fitted.surprises and abs(fitted.surprises[-1]) > REJECTED:
         return Verdict.LAW_REJECTED
+    if _accelerates(fitted, schedule):
+        return Verdict.ACCELERATING
     if _before_decay(curve, schedule, horizon):
         return Verdict.BEFORE_DECAY
     if _flat(fitted):
@@ -76,3 +80,25 @@ def _flat(fitted: Fit) -> bool:
     """Tell whether the fall over the last e-fold of steps does not stand out of its noise."""
     data = fitted.posterior.data
     return bool(data.slope <= max(2.5 * np.sqrt(data.variance[-3:].mean()), 2e-9 * float(np.abs(data.y).max())))
+
+
+def _accelerates(fitted: Fit, schedule: LRSchedule) -> bool:
+    """Tell whether the loss fell more in the last half e-fold of steps than in the one before, at a steady rate.
+
+    Under a power law the fall per e-fold shrinks by exp(-alpha) each time. A falling rate may well speed the loss up.
+    """
+    data = fitted.posterior.data
+    now, middle, start = (data.now * float(np.exp(-k)) for k in (0.0, 0.5, 1.0))
+    rates = schedule.rate_at([start, now])
+    if abs(float(rates[1] - rates[0])) > 2.0 * SMALL_FALL or data.S[0] > start:
+        return False
+    means, variances = [], []
+    for step in (start, middle, now):
+        near = (data.S > 0.88 * step) & (data.S <= 1.12 * step)
+        if not near.any():
+            return False
+        means.append(float(data.y[near].mean()))
+        variances.append(float(data.variance[near].sum()) / float(near.sum()) ** 2)
+    before, after = means[0] - means[1], means[1] - means[2]
+    sigma = float(np.sqrt(variances[0] + 4.0 * variances[1] + variances[2]))
+    return after > FASTER * max(before, 0.0) and after - before > CLEARLY * sigma

@@ -24,7 +24,7 @@ FloatArray = NDArray[np.float64]
 _RATE_TOLERANCE = 0.02
 
 #: A stop must stand for this share of the planned run before it acts, and acts after this share of it at the earliest.
-_STANDING, _EARLIEST = 0.05, 0.2
+_STANDING, _EARLIEST = 0.1, 0.2
 #: Shares of the planned run at which the advice is said again even if it has not changed.
 _MILESTONES = (0.25, 0.5, 0.75)
 

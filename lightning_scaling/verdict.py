@@ -46,6 +46,12 @@ class Verdict(Enum):
         "Look at the curve: a restart, a change of data or a learning rate that is too high does this. The interval is "
         "widened to what such a surprise allows.",
     )
+    ACCELERATING = (
+        "accelerating",
+        True,
+        "The loss falls faster and faster in log steps, which no power law does: the run has not found its law yet.",
+        "Wait: forecasts are too high while this lasts, and no rule acts on them.",
+    )
     REPEATED_DATA = (
         "repeated data",
         True,

@@ -33,6 +33,15 @@ def law_run(share: float = 0.5, n: int = 10_000, *, jump: float = 0.0, lr: np.nd
 WSD = np.where(np.arange(10_000) < 8_000, 1.0, 1.0 - (np.arange(10_000) - 8_000) / 2_000)
 
 
+def curve_run(loss: np.ndarray, n: int = 10_000) -> Forecast:
+    noise = 0.02 * np.random.default_rng(3).standard_normal(loss.size)
+    return forecast(LossCurve(np.arange(1, loss.size + 1), loss + noise), horizon=n, lr_schedule=np.ones(n))
+
+
+LOG_S = np.log(np.arange(1, 3001))
+FLAT, FALLING_FASTER = np.full(3000, 2.3), 2.3 - 1.5 / (1.0 + np.exp(-(LOG_S - np.log(2700.0)) / 0.4))
+
+
 @pytest.mark.parametrize(
     ("rule", "run", "action", "reason"),
     [
@@ -42,6 +51,9 @@ WSD = np.where(np.arange(10_000) < 8_000, 1.0, 1.0 - (np.arange(10_000) - 8_000)
         (TargetUnreachable(2.0), law_run(lr=WSD), Action.CONTINUE, Reason.TARGET_IN_REACH),
         (TargetUnreachable(1.8), law_run(0.0006), Action.WAIT, Reason.NO_FORECAST),
         (TargetUnreachable(1.8), law_run(jump=3.0), Action.WAIT, Reason.LAW_REJECTED),
+        (TargetUnreachable(1.8), curve_run(FALLING_FASTER), Action.WAIT, Reason.ACCELERATING),
+        (TargetUnreachable(1.8), curve_run(FLAT), Action.WAIT, Reason.FLAT),
+        (Converged(0.1), curve_run(FLAT, 4000), Action.STOP, Reason.CONVERGED),
         (Converged(0.2), law_run(), Action.STOP, Reason.CONVERGED),
         (Converged(0.001), law_run(), Action.CONTINUE, Reason.GAIN_WORTH_IT),
         (Converged(0.05), law_run(lr=WSD), Action.CONTINUE, Reason.GAIN_WORTH_IT),

@@ -176,6 +176,10 @@ def test_states_of_the_world_are_verdicts(rng: np.random.Generator) -> None:
     assert forecast(LossCurve([1, 2, 3], [3, 2, 1]), horizon=100).verdict is Verdict.TOO_EARLY
     assert forecast(LossCurve(S, np.full(1000, 2.0)), horizon=5000).verdict is Verdict.FLAT
     assert forecast(run(rng, 1000), horizon=None).verdict is Verdict.NO_HORIZON
+    late = LossCurve(
+        S, 2.3 - 1.5 / (1.0 + np.exp(-(np.log(S) - np.log(900.0)) / 0.4)) + 0.01 * rng.standard_normal(1000)
+    )
+    assert forecast(late, horizon=5000).verdict is Verdict.ACCELERATING
     warm = np.minimum(1.0, np.arange(1, 5001) / 2000)
     assert forecast(run(rng, 1000), horizon=5000, lr_schedule=warm).verdict is Verdict.TOO_EARLY
     broken = law(S) + np.where(S > 800, 3.0, 0.0)
@@ -187,6 +191,14 @@ def test_states_of_the_world_are_verdicts(rng: np.random.Generator) -> None:
     diverged = forecast(builder.curve(), horizon=5000)
     assert diverged.verdict is Verdict.DIVERGED
     assert diverged.n_nonfinite == 10
+
+
+def test_power_laws_are_not_taken_for_accelerating(rng: np.random.Generator) -> None:
+    verdicts = [
+        forecast(run(rng, 2000, noise=0.2 * rng.random(), alpha=rng.uniform(0.1, 1.0)), horizon=9000).verdict
+        for _ in range(100)
+    ]
+    assert verdicts.count(Verdict.ACCELERATING) <= 3  # two sigmas of noise, on the far side of a power law
 
 
 def test_what_is_not_usable_can_be_asked_to_raise(rng: np.random.Generator) -> None:

@@ -36,7 +36,7 @@ def curve(n: int, *, floor: float = 2.0, horizon: int = 2000) -> LossCurve:
 def started(*rules: object, n: int = 1000) -> LiveForecast:
     live = LiveForecast(rules)  # type: ignore[arg-type]
     live.plan(2000, RATES)
-    live.refit(curve(n - 150))  # a stop has to stand for 5 % of the run before it acts
+    live.refit(curve(n - 250))  # a stop has to stand for 10 % of the run before it acts
     live.refit(curve(n))
     return live
 
@@ -63,7 +63,7 @@ def test_advice_is_reported_when_it_changes_only() -> None:
     live = LiveForecast([TargetUnreachable(loss=1.0)])
     live.plan(2000, RATES)
     assert not live.refit(curve(5))  # "no forecast yet" goes without saying
-    changes = [live.refit(curve(n)) for n in (600, 650, 700, 800)]
+    changes = [live.refit(curve(n)) for n in (600, 650, 800, 900)]
     assert changes == [True, False, True, False]  # stop; and after a while, done
     assert live.wants_stop
 
@@ -72,20 +72,20 @@ def test_a_stop_acts_once_it_has_stood_for_a_while() -> None:
     live = LiveForecast([TargetUnreachable(loss=1.0)])
     live.plan(2000, RATES)
     acts, changes = [], []
-    for n in (600, 650, 699, 700):
+    for n in (600, 650, 799, 800):
         changes.append(live.refit(curve(n)))
         assert live.advice is not None
         assert live.advice.action is Action.STOP
         acts.append(live.wants_stop)
-        said = "being stopped" if n == 700 else "if this still stands at step 700."
+        said = "being stopped" if n == 800 else "if this still stands at step 800."
         assert live.sentence.startswith(live.advice.sentence)
         assert said in live.sentence
     assert acts == [False, False, False, True]
     assert changes == [True, False, False, True]  # said once when it is wished for, once when it is done
     second = LiveForecast([TargetUnreachable(loss=1.0)])
     second.load_state_dict(live.state_dict())
-    second.plan(2000, RATES, step=700)
-    second.refit(curve(720))
+    second.plan(2000, RATES, step=800)
+    second.refit(curve(820))
     assert second.wants_stop  # a resumed run remembers since when
 
 
@@ -222,7 +222,7 @@ def test_no_stop_acts_in_the_first_fifth_nor_at_the_very_end() -> None:
     assert live.wants_stop
     late = LiveForecast([TargetUnreachable(loss=1.0)])
     late.plan(2000, RATES)
-    late.refit(curve(1950))
+    late.refit(curve(1850))
     assert "ends by itself" in late.sentence
     late.refit(curve(2000))
     assert not late.wants_stop
