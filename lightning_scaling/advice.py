@@ -20,6 +20,11 @@ __all__ = ["Action", "Advice", "Converged", "Diverged", "Reason", "StopRule", "T
 _PATIENCE = 0.5
 
 
+#: Share of the planned fall of the learning rate from which the run itself shows what it brings; before it a decay may
+#: bring this many times what is forecast, and this share of a positive loss.
+_DECAY_SHOWN, _DECAY_TIMES, _DECAY_SHARE = 0.5, 4.0, 0.3
+
+
 class Action(Enum):
     """What to do now."""
 
@@ -35,6 +40,7 @@ class Reason(Enum):
     LAW_REJECTED = "law rejected"
     ACCELERATING = "accelerating"
     FLAT = "flat"
+    DECAY_AHEAD = "decay ahead"
     STILL_FALLING = "still falling"
     TARGET_IN_REACH = "target in reach"
     TARGET_REACHED = "target reached"
@@ -94,8 +100,8 @@ def _check_number(name: str, value: Any, *, lowest: float = -math.inf, unit: str
 class TargetUnreachable(StopRule):
     """Stop when the run will not end at or below a target loss, with a stated confidence.
 
-    The forecast counts in the learning-rate decay that is still scheduled; before the decay has begun its effect is
-    uncertain, the interval is wide, and the rule waits.
+    The forecast counts in the learning-rate decay that is still scheduled. Before half of it has happened the run does
+    not show what it brings, so the rule allows for far more than is forecast.
 
     Args:
         loss: The target: the largest loss worth ending at [unit of the loss].
@@ -126,8 +132,9 @@ class TargetUnreachable(StopRule):
         if forecast.present_loss.high <= self.loss:
             text = f"target {self.loss:g} is reached: go on."
             return _advice(forecast, Action.CONTINUE, Reason.TARGET_REACHED, text, evidence)
+        at_best = forecast.probability_below(self.loss + _more_by_decay(forecast))
         reasons = Reason.TARGET_UNREACHABLE, Reason.TARGET_IN_REACH
-        return _decide(forecast, f"target {self.loss:g}", self.confidence, reasons, evidence)
+        return _decide(forecast, f"target {self.loss:g}", at_best, self.confidence, reasons, evidence)
 
 
 @dataclass(frozen=True)
@@ -156,8 +163,9 @@ class Converged(StopRule):
             return early
         probability = forecast.probability_gain_above(self.min_gain)
         evidence = _evidence(forecast) | {"min_gain": self.min_gain, "probability": probability}
+        at_best = forecast.probability_gain_above(self.min_gain - _more_by_decay(forecast))
         reasons = Reason.CONVERGED, Reason.GAIN_WORTH_IT
-        return _decide(forecast, f"a gain above {self.min_gain:g}", self.confidence, reasons, evidence)
+        return _decide(forecast, f"a gain above {self.min_gain:g}", at_best, self.confidence, reasons, evidence)
 
 
 @dataclass(frozen=True)
@@ -232,13 +240,33 @@ def _departed(forecast: Forecast) -> str:
     return f"the newest losses lie {forecast.departure:+.1f} sigma off what the run itself forecast earlier"
 
 
+def _more_by_decay(forecast: Forecast) -> float:
+    """Return by how much more than forecast a decay of the learning rate may bring, where the run has not shown it yet.
+
+    Before half of the planned fall of the rate has happened, what it brings is known from other runs only, and recipes
+    differ: a rule must hold even if it brings four times what is forecast, and 30 % of a positive loss.
+    """
+    if forecast.decay_done >= _DECAY_SHOWN:
+        return 0.0
+    share = _DECAY_SHARE * max(float(forecast.present_loss.mid), 0.0)
+    return max(_DECAY_TIMES * forecast.decay_to_come, share) - forecast.decay_to_come
+
+
 def _decide(
-    forecast: Forecast, hope: str, confidence: float, reasons: tuple[Reason, Reason], evidence: dict[str, float]
+    forecast: Forecast,
+    hope: str,
+    at_best: float,
+    confidence: float,
+    reasons: tuple[Reason, Reason],
+    evidence: dict[str, float],
 ) -> Advice:
-    """Stop where what is hoped for is less probable than 1 - confidence, else go on."""
+    """Stop where what is hoped for is less probable than 1 - confidence, even with the best of decays; else go on."""
     chance = f"{hope} has probability {_percent(evidence['probability'])}"
-    if evidence["probability"] <= 1.0 - confidence:
+    if at_best <= 1.0 - confidence:
         return _advice(forecast, Action.STOP, reasons[0], f"{chance}: stop.", evidence)
+    if evidence["probability"] <= 1.0 - confidence:
+        text = f"{chance}, but the decay of the learning rate may bring more than usual: go on."
+        return _advice(forecast, Action.CONTINUE, Reason.DECAY_AHEAD, text, evidence)
     return _advice(forecast, Action.CONTINUE, reasons[1], f"{chance}: go on.", evidence)
 
 

@@ -17,7 +17,7 @@ from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.fit.record import MIN_POINTS, Fit, fit
 from lightning_scaling.interval import Interval
-from lightning_scaling.judge import judge
+from lightning_scaling.judge import decay_done, judge
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.verdict import Verdict
 
@@ -50,6 +50,8 @@ class Forecast:
         remaining_gain: Present minus final loss.
         alpha_S: Exponent of the law (Kaplan et al. 2020, Eq. 1.6).
         departure: Sigmas by which the newest losses lie above what the run itself forecast a little earlier.
+        decay_done: Share of the planned fall of the learning rate that has happened [1]; 1 where none is ahead.
+        decay_to_come: Median of what the rest of that fall will bring [unit of the loss].
         n_nonfinite: Steps with NaN or infinite loss since the last finite one.
         schedule_known: False where the future learning rate was not given and is taken to stay as it is.
         unit: Unit of the loss.
@@ -66,6 +68,8 @@ class Forecast:
     remaining_gain: Interval
     alpha_S: Interval
     departure: float
+    decay_done: float
+    decay_to_come: float
     n_nonfinite: int
     schedule_known: bool
     unit: str
@@ -91,8 +95,8 @@ class Forecast:
         """Forecast the expected loss at steps S, past or future.
 
         Args:
-            S: Optimizer steps >= 0 [steps], shape (...). In the past, what the smoothed losses were; beyond the planned
-                end the last learning rate is held.
+            S: Optimizer steps >= 0 [steps], shape (...). In the past, what the smoothed losses were (NaN before the
+                first one); beyond the planned end the last learning rate is held.
 
         Returns:
             Interval of the shape of S [unit of the loss].
@@ -105,7 +109,12 @@ class Forecast:
             raise ValueError(f"Expected finite steps S >= 0, got {S!r:.80}. For S to infinity read converged_loss.")
         if self._posterior is None or not steps.size:
             return _unknown(self.level, steps.shape)
-        return _interval(self._loss(steps.ravel()), self.level, steps.shape)
+        interval = _interval(self._loss(steps.ravel()), self.level, steps.shape)
+        assert self._curve is not None
+        if (unseen := steps < min(self._curve.S[0], self.step)).any():
+            low, mid, high = (np.where(unseen, np.nan, x) for x in (interval.low, interval.mid, interval.high))
+            interval = Interval(low, mid, high, self.level)
+        return interval
 
     def probability_below(self, loss: float, S: float | None = None) -> float:
         """Return the probability that the expected loss at step S is at most ``loss``.
@@ -117,6 +126,8 @@ class Forecast:
         Returns:
             Probability [1]; NaN where nothing can be said.
         """
+        if S is not None and not (np.isfinite(S) and S >= 0):
+            raise ValueError(f"Expected a finite step S >= 0, got {S!r}. For S to infinity read converged_loss.")
         if self._posterior is None or (S is None and self.horizon is None):
             return float("nan")
         mixture = self._final if S is None else self._loss(np.array([float(S)]))
@@ -158,7 +169,7 @@ class Forecast:
             )
         )
         # A loss once reached stays reached: the probability of having been below never falls.
-        reached = np.maximum.accumulate(self._loss(grid).cdf(loss))
+        reached = np.maximum.accumulate(self._loss(grid, smooth=True).cdf(loss))
         crossings = []
         for probability in ((1.0 - self.level) / 2.0, 0.5, (1.0 + self.level) / 2.0):
             i = int(np.searchsorted(reached, probability))
@@ -178,19 +189,19 @@ class Forecast:
         assert self._curve is not None
         return reduce_curve(self._curve, windows_per_e_fold=DEFAULT_PRIOR.windows_per_e_fold, e_folds=50.0, outlier=9.0)
 
-    def _loss(self, S: FloatArray) -> GaussianMixture:
+    def _loss(self, S: FloatArray, *, smooth: bool = False) -> GaussianMixture:
         """Predict the expected loss at steps S (P,): of the law from now on, of the windows in the past.
 
-        The law forgets the past on purpose, so it is not asked about it.
+        The law forgets the past on purpose, so it is not asked about it. With ``smooth`` some ten windows are averaged
+        there, so that the luckiest of many noisy ones is not taken for the trend.
         """
         assert self._posterior is not None
         mixture, past = self._posterior.loss(S), self._past
+        y, variance = _smoothed(past.y, past.variance) if smooth else (past.y, past.variance)
         before = past.S[-1] > S
         where = np.log(np.maximum(S[before], 0.5))
-        mixture.means[:, before] = np.interp(where, np.log(past.S), past.y)
-        mixture.sds[:, before] = np.hypot(
-            np.interp(where, np.log(past.S), np.sqrt(past.variance)), self._posterior.floor
-        )
+        mixture.means[:, before] = np.interp(where, np.log(past.S), y)
+        mixture.sds[:, before] = np.hypot(np.interp(where, np.log(past.S), np.sqrt(variance)), self._posterior.floor)
         return mixture
 
     @cached_property
@@ -291,8 +302,9 @@ def forecast(
         try:
             with np.errstate(all="ignore"):
                 fitted = fit(short, schedule, DEFAULT_PRIOR)
-            failed = not (np.isfinite(fitted.posterior.weights).all() and np.isfinite(fitted.posterior.E).all())
-        except (np.linalg.LinAlgError, ValueError):
+            found = fitted.posterior
+            failed = not (found.weights.size and np.isfinite(found.weights).all() and np.isfinite(found.E).all())
+        except (np.linalg.LinAlgError, ArithmeticError, ValueError):
             failed = True
         fitted = None if failed else fitted
     posterior = None if fitted is None else fitted.posterior
@@ -319,6 +331,8 @@ def forecast(
         remaining_gain=gain,
         alpha_S=alpha,
         departure=fitted.surprises[-1] if fitted is not None and fitted.surprises else float("nan"),
+        decay_done=decay_done(schedule, curve.step),
+        decay_to_come=0.0 if posterior is None else posterior.decay_to_come(),
         n_nonfinite=curve.n_nonfinite,
         schedule_known=schedule.known,
         unit=curve.unit,
@@ -336,7 +350,7 @@ def _schedule(
         raise TypeError(f"Expected curve to be a LossCurve, got {type(curve).__name__}. Build LossCurve(S=…, L=…).")
     if not 0.0 < level < 1.0:
         raise ValueError(f"Expected level between 0 and 1, got {level!r}. For a 90 % interval give 0.9.")
-    if horizon is not None and (horizon != int(horizon) or horizon < max(curve.step, 1)):
+    if horizon is not None and (not np.isfinite(horizon) or horizon != int(horizon) or horizon < max(curve.step, 1)):
         raise ValueError(
             f"Expected horizon to be a step at or after the last one seen, {curve.step}, got {horizon!r}. "
             "Give the planned last optimizer step, or a prefix of the curve: curve.until(S)."
@@ -361,6 +375,16 @@ def _now_final_gain(posterior: Posterior | None, step: int, horizon: int | None)
     # The loss hardly bends over 2 % of a run: its mean there is its value in the middle of what of them is to come.
     middle = max(end - 0.01 * end, 0.5 * (now + end))
     return posterior.loss([now, middle], combine=[[1.0, 0.0, 1.0], [0.0, 1.0, -1.0]])
+
+
+def _smoothed(y: FloatArray, variance: FloatArray, reach: int = 5) -> tuple[FloatArray, FloatArray]:
+    """Return the centred moving average of windows and its variance; it narrows towards both ends."""
+    n = y.size
+    half = np.minimum(np.minimum(np.arange(n), np.arange(n)[::-1]), reach)
+    low, high = np.arange(n) - half, np.arange(n) + half + 1
+    sums = [np.concatenate(([0.0], np.cumsum(x))) for x in (y, variance)]
+    width = (high - low).astype(np.float64)
+    return (sums[0][high] - sums[0][low]) / width, (sums[1][high] - sums[1][low]) / width**2
 
 
 def _one(mixture: GaussianMixture, k: int, least: float = -np.inf) -> GaussianMixture:

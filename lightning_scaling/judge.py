@@ -6,18 +6,16 @@ import numpy as np
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.fit.annealing import first_peak
-from lightning_scaling.fit.record import Fit
+from lightning_scaling.fit.record import MIN_WINDOWS, Fit
 from lightning_scaling.interval import Interval
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.stairs import has_stairs
 from lightning_scaling.verdict import Verdict
 
-__all__ = ["judge"]
+__all__ = ["decay_done", "judge"]
 
 #: As many non-finite losses in a row are a broken run; one may be an overflow that mixed precision skips.
 BROKEN_AFTER = 3
-#: Fewest windows that carry a law.
-MIN_WINDOWS = 10
 #: Share of the planned run below which nothing is said of its end.
 MIN_SHARE = 0.05
 #: Sigmas of surprise beyond which the law is rejected.
@@ -49,10 +47,10 @@ def judge(
         return Verdict.NO_HORIZON
     if curve.step < MIN_SHARE * horizon:
         return Verdict.TOO_EARLY
-    if has_stairs(curve):
-        return Verdict.REPEATED_DATA
     if fitted.surprises and abs(fitted.surprises[-1]) > REJECTED:
         return Verdict.LAW_REJECTED
+    if has_stairs(curve, schedule):
+        return Verdict.REPEATED_DATA
     if _accelerates(fitted, schedule):
         return Verdict.ACCELERATING
     if _before_decay(curve, schedule, horizon):
@@ -66,6 +64,12 @@ def judge(
 
 def _in_warm_up(curve: LossCurve, schedule: LRSchedule) -> bool:
     return schedule.known and curve.step <= first_peak(schedule) and first_peak(schedule) > 1.0
+
+
+def decay_done(schedule: LRSchedule, step: int) -> float:
+    """Return the share of the planned fall of the learning rate that has happened [1]; 1 where none is planned."""
+    peak, now, end = (float(schedule.rate_at(s)) for s in (first_peak(schedule), step, schedule.horizon))
+    return 1.0 if not schedule.known or now - end <= SMALL_FALL else max(peak - now, 0.0) / (peak - end)
 
 
 def _before_decay(curve: LossCurve, schedule: LRSchedule, horizon: int) -> bool:

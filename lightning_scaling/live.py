@@ -58,6 +58,7 @@ class LiveForecast:
         sentence: The newest advice in words, and whether it is acted upon.
         ledger: All forecasts so far.
         wants_stop: Whether a rule that may act says stop.
+        acts_on: The reason of that rule.
     """
 
     def __init__(self, rules: Sequence[StopRule] = (), *, level: float = 0.9, refits: int = 40) -> None:
@@ -76,6 +77,8 @@ class LiveForecast:
         self._overruled: set[str] = set()
         self._alarms = 0
         self._stop_since: int | None = None
+        self._departures = 0
+        self.acts_on: Reason | None = None
         self._passed = 0
         self._said = (Action.WAIT, Reason.NO_FORECAST, False)  # goes without saying
 
@@ -141,8 +144,17 @@ class LiveForecast:
         elif self._stop_since is None:
             self._stop_since = step
         if Reason.DIVERGED in reasons:
-            return True
-        return self._stop_since is not None and self.horizon is not None and step >= self._acts_at(self.horizon)
+            # A departure may be a spike: it has to be there at two looks. NaN does not go away.
+            self._departures += 1
+            if self.forecast.verdict is Verdict.DIVERGED or self._departures > 1:
+                self.acts_on = Reason.DIVERGED
+                return True
+        else:
+            self._departures = 0
+        if self._stop_since is None or self.horizon is None or step < self._acts_at(self.horizon):
+            return False
+        self.acts_on = next(a.reason for a in stops if a.reason in reasons)
+        return True
 
     def _acts_at(self, horizon: int) -> int:
         """Return the step from which a stop that still stands acts."""
@@ -175,13 +187,12 @@ class LiveForecast:
             error: Its standard error [same unit].
         """
         known = self.forecast
+        if n_nonfinite:
+            return n_nonfinite >= BROKEN_AFTER and (known is None or known.n_nonfinite < BROKEN_AFTER)
         if known is None or self._alarms >= self._refits:
             return False
-        if n_nonfinite:
-            alarmed = known.n_nonfinite < BROKEN_AFTER <= n_nonfinite
-        else:
-            high, mid = float(known.present_loss.high), float(known.present_loss.mid)
-            alarmed = latest - mid > 6.0 * error + 10.0 * max(high - mid, 1e-3 * abs(mid))  # False with NaN
+        high, mid = float(known.present_loss.high), float(known.present_loss.mid)
+        alarmed = latest - mid > 6.0 * error + 10.0 * max(high - mid, 1e-3 * abs(mid))  # False with NaN
         self._alarms += alarmed
         return alarmed
 
@@ -219,7 +230,7 @@ class LiveForecast:
         if self.horizon is None or curve.step >= self.horizon:
             return self.ledger.table(recent_loss(curve), recent_error(curve))
         where = f"The run ended at step {curve.step:,} of {self.horizon:,}".replace(",", " ")
-        why = f", {self.advice.reason.value}" if self.wants_stop and self.advice is not None else ""
+        why = f", {self.acts_on.value}" if self.wants_stop and self.acts_on is not None else ""
         saved = f"{1.0 - curve.step / self.horizon:.0%}".replace("%", " %")
         loss = f"mean loss of its last steps {recent_loss(curve):.4g}"
         return f"{where} ({saved} of its steps saved{why}); {loss}.\n{self.ledger.table()}"
@@ -245,6 +256,7 @@ class LiveForecast:
             "overruled": sorted(self._overruled),
             "alarms": self._alarms,
             "stop_since": self._stop_since,
+            "departures": self._departures,
             "passed": self._passed,
         }
 
@@ -270,6 +282,7 @@ class LiveForecast:
         self._overruled = set(state["overruled"])
         self._alarms = int(state["alarms"])
         self._stop_since = state["stop_since"]
+        self._departures = int(state["departures"])
         self._passed = int(state["passed"])
 
     def _agrees(self, schedule: LRSchedule, peak: float) -> bool:

@@ -147,7 +147,8 @@ def test_alarms() -> None:
     assert live.is_alarmed(3, math.nan, math.inf)
     assert live.is_alarmed(0, now + 1.0, 0.001)
     assert sum(live.is_alarmed(0, now + 1.0, 0.001) for _ in range(1000)) <= 40
-    assert not LiveForecast().is_alarmed(3, math.nan, math.inf)
+    assert LiveForecast().is_alarmed(3, math.nan, math.inf)  # broken at once, or right after a resume
+    assert not LiveForecast().is_alarmed(0, now, 0.001)
 
 
 def test_past_its_planned_end_a_run_has_no_final_loss_but_a_forecast() -> None:

@@ -19,6 +19,9 @@ __all__ = ["Posterior"]
 
 FloatArray = NDArray[np.float64]
 
+#: Steps that are predicted together: the misfit's covariance is of this size squared.
+_AT_ONCE = 256
+
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
@@ -82,6 +85,10 @@ class Posterior:
             The mixture of P (or Q) quantities [unit of the loss].
         """
         steps = np.maximum(np.atleast_1d(np.asarray(S, dtype=np.float64)), 0.5)
+        if combine is None and steps.size > _AT_ONCE:
+            parts = [self.loss(steps[i : i + _AT_ONCE]) for i in range(0, steps.size, _AT_ONCE)]
+            means, sds = (np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("means", "sds"))
+            return GaussianMixture(self.weights, means, sds, self.least)
         c = np.eye(steps.size) if combine is None else np.asarray(combine, dtype=np.float64)
         z_now = max(float(self.schedule.summed(self.data.now)), 1e-9)
         phi = power_basis(self.schedule.summed(steps), z_now, self.alpha).T
@@ -101,7 +108,9 @@ class Posterior:
             c_E, c_A = np.broadcast_to((1.0 - pull[0]) @ c, (int(law.sum()), c.shape[1])), (phi[law] - pull_phi) @ c
             v_EE, v_EA, v_AA = (self.covariance[law, k, None] for k in range(3))
             variances[law] = c_E**2 * v_EE + 2.0 * c_E * c_A * v_EA + c_A**2 * v_AA + unexplained
-        sds = np.sqrt(np.maximum(variances, 0.0) + self.floor**2)
+        # Two seeds differ in level: the floor is for losses, not for differences within one run.
+        floor = np.maximum(self.floor * np.abs(c.sum(axis=0)), 1e-12 * self.data.slope)
+        sds = np.sqrt(np.maximum(variances, 0.0) + floor**2)
         return GaussianMixture(self.weights, means, sds, self.least if combine is None else -np.inf)
 
     def converged(self) -> GaussianMixture:
@@ -112,6 +121,11 @@ class Posterior:
         means = self.data.present + self.E - self.b * a
         sds = np.sqrt(self.covariance[:, 0] + misfit**2 + self.floor**2)
         return GaussianMixture(self.weights, means[:, None], sds[:, None], self.least)
+
+    def decay_to_come(self) -> float:
+        """Return the median of what the rest of the decay of the learning rate will bring [unit of the loss]."""
+        now, end = self.annealing.at(np.array([self.data.now, float(self.schedule.horizon)]))
+        return self.quantile(self.b * (end - now)[self.response], 0.5)
 
     def quantile(self, values: FloatArray, probability: float) -> float:
         """Return a quantile of a number that each law has, such as ``alpha``, shape (K,)."""

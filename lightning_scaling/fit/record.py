@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.fit.annealing import Annealing
@@ -24,6 +25,8 @@ RECENT = 0.95
 MIN_POINTS = 8
 #: Losses below this are taken for zero.
 _SMALLEST = 1e-290
+#: Fewest windows that carry a law.
+MIN_WINDOWS = 10
 #: A surprise beyond this many sigmas counts as this many.
 CLIP = 6.0
 
@@ -69,19 +72,23 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
         recent[-1] = True
     weight = curve.count[recent]
     actual, at = (float(np.average(x[recent], weights=weight)) for x in (curve.L, curve.S))
-    data, earlier = _reduce(curve, prior), [curve.until(share * now) for share in ORIGINS]
+    data = _reduce(curve, prior)
     belief = DecayBelief.before(data, annealing, prior, positive=positive)
     # What the present has taught of the decay is no surprise about the law, so the earlier forecasts are given it.
     known = belief
     if annealing.any:
         known = DecayBelief.after(solve(data, annealing, belief, prior, positive=positive), belief)
     surprises = []
-    for part in earlier:
-        if len(part) < MIN_POINTS:
+    for share in ORIGINS:
+        part = curve.until(share * now)
+        # A rate that rises again undoes what its fall had brought: no forecast is held against that.
+        if len(part) < MIN_POINTS or _rises(schedule, share * now, now):
             continue
-        posterior = solve(_reduce(part, prior), annealing, known, prior, positive=positive)
-        guess = posterior.loss([at])
-        noise = posterior.data.step_noise / np.sqrt(weight.size)
+        then = _reduce(part, prior)
+        if then.S.size < MIN_WINDOWS:
+            continue
+        guess = solve(then, annealing, known, prior, positive=positive).loss([at])
+        noise = np.hypot(then.step_noise / np.sqrt(weight.size), _standard_error(curve, recent))
         surprises.append((actual - float(guess.mean()[0])) / float(np.hypot(guess.sd()[0], noise)))
     r = np.clip(surprises, -CLIP, CLIP) if surprises else np.zeros(0)
     nu, s_0 = prior.record
@@ -94,3 +101,17 @@ def _reduce(curve: LossCurve, prior: Prior) -> FitData:
     return reduce_curve(
         curve, windows_per_e_fold=prior.windows_per_e_fold, e_folds=prior.e_folds, outlier=prior.outlier
     )
+
+
+def _rises(schedule: LRSchedule, S_from: float, S_to: float) -> bool:
+    """Tell whether the learning rate rises by more than a twentieth of its peak between two steps."""
+    rates = schedule.rate_at(np.linspace(S_from, S_to, 64))
+    return bool((rates - np.minimum.accumulate(rates)).max() > 0.05)
+
+
+def _standard_error(curve: LossCurve, recent: NDArray[np.bool_]) -> float:
+    """Return the standard error of the mean of some points from their own scatter: one huge step makes it large."""
+    count, spread, L = curve.count[recent], curve.spread[recent], curve.L[recent]
+    inside = float(np.sum(np.where(count > 1, count * np.nan_to_num(spread) ** 2, 0.0)))
+    between = float(np.sum(count**2)) * float(np.var(L)) if L.size > 3 else 0.0
+    return float(np.sqrt(inside + between)) / float(count.sum())

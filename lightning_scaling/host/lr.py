@@ -1,6 +1,6 @@
 """The learning rates ahead, found by running a copy of the schedulers against a shadow of the optimizer.
 
-The real scheduler and optimizer are never touched: the copy shares their settings only, and no weights are copied.
+The real scheduler, optimizer, module and random generators are not touched, and no weights are copied.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.optim.lr_scheduler import LRScheduler, SequentialLR
+from torch.utils.data import DataLoader
 
 from lightning_scaling.host.calendar import Calendar
+from lightning_scaling.host.shadow import ShadowOptimizer, random_states_kept, shadow_modules
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.integer[Any]]
@@ -51,9 +53,9 @@ def rates_ahead(trainer: Any, pl_module: Any, n: int, *, batches: int | None = N
     frequency-th epoch. The rate is the one of the first optimizer's first parameter group.
 
     What no replay can know is reported as unknown: ``ReduceLROnPlateau``, an overridden ``lr_scheduler_step``, a
-    scheduler that cannot be copied or that ends early. A rate that is set by hand shows only as it happens, so compare
-    the rates used with the rates promised. A ``lr_lambda`` with a memory of its own is called as often as the replay
-    needs.
+    scheduler that cannot be copied, holds a module or data, or ends early. A rate that is set by hand shows only as it
+    happens, so compare the rates used with the rates promised. A function with a memory of its own, a closure that
+    counts its calls for one, is called as often as the replay needs: that memory alone cannot be shielded.
 
     Args:
         trainer: A Trainer whose optimizers and training data are set up.
@@ -82,9 +84,14 @@ def rates_ahead(trainer: Any, pl_module: Any, n: int, *, batches: int | None = N
     if calendar.batches is None and any(c.interval == "epoch" or c.frequency != 1 for c in configs):
         return RatesAhead(None, "the length of an epoch is not known yet")
     name = " and ".join(type(c.scheduler).__name__ for c in configs)
-    with warnings.catch_warnings():  # schedulers warn of steps without optimizer steps, which is what a replay is
+    with (
+        random_states_kept(),
+        warnings.catch_warnings(),
+    ):  # schedulers warn of steps without optimizer steps, which is what a replay is
         warnings.simplefilter("ignore")
         try:
+            if (heavy := _heavy(configs)) is not None:
+                return RatesAhead(None, f"{name} holds a {heavy}, which is not copied")
             rates = _replay(trainer, pl_module, configs, _calls(calendar, configs, n))
         except Exception as error:
             return RatesAhead(None, f"{name} cannot be replayed ({type(error).__name__}: {error})")
@@ -93,6 +100,16 @@ def rates_ahead(trainer: Any, pl_module: Any, n: int, *, batches: int | None = N
     if not np.isfinite(rates).all() or rates.min() < 0.0:
         return RatesAhead(None, f"{name} gives rates that are negative or not finite")
     return RatesAhead(rates, name)
+
+
+def _heavy(configs: Iterable[Any]) -> str | None:
+    """Return what a user's own scheduler holds that must not be copied: weights, large tensors, data."""
+    for config in configs:
+        for value in vars(config.scheduler).values():
+            large = isinstance(value, torch.Tensor) and value.numel() > 65_536
+            if large or isinstance(value, (torch.nn.Module, DataLoader)):
+                return type(value).__name__
+    return None
 
 
 def _calls(calendar: Calendar, configs: Iterable[Any], n: int) -> list[IntArray]:
@@ -211,10 +228,11 @@ class _Shadows:
     """Copies of schedulers that drive shadows of their optimizers."""
 
     def __init__(self, trainer: Any, pl_module: Any, schedulers: list[Any]) -> None:
-        # A lr_lambda may be a bound method: what it is bound to is used as it is, not copied.
-        memo: dict[int, Any] = {id(x): x for x in (trainer, pl_module, *pl_module.modules(), *pl_module.parameters())}
+        # A lr_lambda may be a bound method: a copy of its module without weights of its own takes what it writes.
+        memo: dict[int, Any] = {id(x): x for x in (trainer, *pl_module.parameters(), *pl_module.buffers())}
+        memo |= shadow_modules(pl_module)
         for optimizer in (*trainer.optimizers, *(s.optimizer for s in schedulers)):
-            memo.setdefault(id(optimizer), _ShadowOptimizer(optimizer))
+            memo.setdefault(id(optimizer), ShadowOptimizer(optimizer))
         self.schedulers: list[Any] = [copy.deepcopy(s, memo) for s in schedulers]
         for scheduler in self.schedulers:
             if getattr(scheduler, "verbose", False):
@@ -224,29 +242,6 @@ class _Shadows:
 
     def rate(self) -> float:
         return float(self.group["lr"])
-
-
-class _ShadowOptimizer(torch.optim.Optimizer):
-    """An optimizer without parameters that carries the settings of a real one for schedulers to turn."""
-
-    def __init__(self, real: Any) -> None:  # no super().__init__(): it would want parameters
-        self.defaults = dict(real.defaults)
-        self.state = {}  # type: ignore[assignment]
-        self.param_groups = [
-            {key: _plain(value) for key, value in group.items() if key != "params"} | {"params": []}
-            for group in real.param_groups
-        ]
-        self._opt_called = True
-
-        def step(closure: object = None) -> None:
-            return None
-
-        step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
-        self.step = step  # type: ignore[method-assign, assignment]
-
-
-def _plain(value: Any) -> Any:
-    return value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else copy.copy(value)
 
 
 def _is_overridden(module: Any, hook: str) -> bool:

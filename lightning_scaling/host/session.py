@@ -276,5 +276,4 @@ class Session:
         if trainer.should_stop or not may_stop(trainer, epochs_done=epochs_done):
             return
         trainer.should_stop = True
-        advice = self.live.advice
-        self.stopped_by = "" if advice is None else advice.reason.name
+        self.stopped_by = "" if self.live.acts_on is None else self.live.acts_on.name

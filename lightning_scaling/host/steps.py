@@ -94,6 +94,8 @@ class StepTracker:
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if not isinstance(loss, Tensor):
             loss = self._backward
+        if loss is not None and not self._automatic:
+            loss = loss.detach().clone()  # Lightning clones in automatic optimization only; a reused buffer changes
         every = trainer.accumulate_grad_batches if self._automatic else 1
         if stepped and not self._n:  # by far the commonest case: one batch, one step
             self.loss = loss if loss is None or every == 1 else loss * every

@@ -16,6 +16,7 @@ from lightning.pytorch import Callback
 from torch.optim import lr_scheduler as schedulers
 from torch.utils.data import DataLoader
 
+from lightning_scaling import ScalingLawMonitor
 from lightning_scaling.host.lr import MAX_REPLAYED, rates_ahead
 from tests.trainers import QUIET, Unsized, loader, scripted_module, trainer
 
@@ -295,3 +296,24 @@ def test_scheduler_that_is_slow_is_given_up_on() -> None:
     ahead = rates_ahead(standing(lambda o: schedulers.LambdaLR(o, slow)), torch.nn.Linear(1, 1), 30_000)
     assert ahead.rates is None
     assert time.perf_counter() - started < 10.0
+
+
+def test_a_replay_leaves_module_and_random_numbers_alone() -> None:
+    class Writes(type(scripted_module())):  # type: ignore[misc]
+        temperature = 1.0
+
+        def rate(self, step: int) -> float:
+            self.temperature += 1.0
+            return 1.0 / (1 + step) + 0.0 * float(torch.rand(1))
+
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            return [optimizer], [{"scheduler": schedulers.LambdaLR(optimizer, self.rate), "interval": "step"}]
+
+    def after(*callbacks: Any) -> tuple[float, float]:
+        torch.manual_seed(0)
+        module = Writes()
+        trainer(*callbacks, max_steps=30).fit(module, loader(30))
+        return module.temperature, float(torch.rand(1))
+
+    assert after(ScalingLawMonitor(verbose=False)) == after()
