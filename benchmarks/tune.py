@@ -2,9 +2,10 @@
 
     python -m benchmarks.tune --curves DIR [--candidates 300] [--out docs/tuning.md]
 
-The engine's prior holds a dozen constants, the same for every run. This draws other sets of them at random, scores all
-on finished runs, and then plays fair: for each source the set is taken that is best on all *other* sources, and scored
-on the one left out. What the sources lose by that is what tuning on them had bought.
+The engine's prior holds a dozen constants, the same for every run. This draws other sets of them at random around the
+shipped ones, scores all on finished runs, and for each source takes the set that is best on all *other* sources and
+scores it on the one left out. What a source loses by that is what choosing with it in sight had bought. It is a lower
+bound: the form of the model and the sets to draw from were thought of with all the runs in sight.
 """
 
 from __future__ import annotations

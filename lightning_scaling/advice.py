@@ -22,7 +22,7 @@ _PATIENCE = 0.5
 
 #: Share of the planned fall of the learning rate from which the run itself shows what it brings; before it a decay may
 #: bring this many times what is forecast, and this share of a positive loss.
-_DECAY_SHOWN, _DECAY_TIMES, _DECAY_SHARE = 0.5, 4.0, 0.3
+_DECAY_SHOWN, _DECAY_TIMES, _DECAY_SHARE = 0.5, 4.0, 0.2
 
 
 class Action(Enum):
@@ -244,7 +244,7 @@ def _more_by_decay(forecast: Forecast) -> float:
     """Return by how much more than forecast a decay of the learning rate may bring, where the run has not shown it yet.
 
     Before half of the planned fall of the rate has happened, what it brings is known from other runs only, and recipes
-    differ: a rule must hold even if it brings four times what is forecast, and 30 % of a positive loss.
+    differ: a rule must hold even if it brings four times what is forecast, and 20 % of a positive loss.
     """
     if forecast.decay_done >= _DECAY_SHOWN:
         return 0.0

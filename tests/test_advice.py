@@ -87,6 +87,26 @@ def test_confidence_and_probability_agree() -> None:
         assert stop == (run.probability_below(float(target)) <= 0.1)
 
 
+def test_confidence_of_converged_counts() -> None:
+    run = law_run()
+    gains = np.linspace(0.005, 0.05, 30)
+    stops = [[Converged(float(g), c).judge(run).action is Action.STOP for g in gains] for c in (0.5, 0.99)]
+    assert sum(stops[0]) > sum(stops[1])
+
+
+def test_rules_allow_for_more_than_the_forecast_decay() -> None:
+    before, half = law_run(0.5, lr=WSD), law_run(0.95, lr=WSD)
+    assert before.decay_done == 0.0
+    assert half.decay_done > 0.5
+    target = float(before.final_loss.low) - 0.1  # 5 % below the interval: a decay may well bring that
+    assert before.probability_below(target) < 0.05
+    advice = TargetUnreachable(target).judge(before)
+    assert (advice.action, advice.reason) == (Action.CONTINUE, Reason.DECAY_AHEAD)
+    assert Converged(0.2).judge(before).action is Action.CONTINUE
+    assert TargetUnreachable(0.5 * target).judge(before).action is Action.STOP
+    assert TargetUnreachable(float(half.final_loss.low) - 0.1).judge(half).action is Action.STOP
+
+
 def test_any_stop_wins_then_any_continue() -> None:
     run = law_run()
     assert advise(run, [Diverged(), TargetUnreachable(1.8), Converged(0.001)]).reason is Reason.TARGET_UNREACHABLE

@@ -271,3 +271,108 @@ def test_steps_beyond_sense_are_refused(rng: np.random.Generator) -> None:
         f.loss_at(np.inf)
     assert np.isinf(f.steps_to(-5.0).mid)
     assert f.steps_to(100.0).mid <= f.step
+
+
+def test_parameters_are_those_of_the_planted_law(rng: np.random.Generator) -> None:
+    p = forecast(run(rng, 20_000, noise=0.01), horizon=40_000).parameters
+    assert p["E"].low <= 2.0 <= p["E"].high
+    assert p["A"].mid == pytest.approx(6.0 * 20_000**-0.5, abs=0.03)
+    # L = E + (S_c/S)^alpha_S with A S^-1/2 = 6 S^-1/2: S_c = 36
+    assert p["S_c"].low <= 36.0 <= p["S_c"].high
+    assert p["S_c"].high < 1e4
+
+
+def test_the_final_loss_is_that_of_the_last_fiftieth() -> None:
+    n = 10_000
+    S = np.arange(1, 9_001, dtype=float)
+    lr = np.where(np.arange(1, n + 1) <= 9_800, 1.0, 0.0)  # drops to nothing for the last 2 %
+    f = forecast(LossCurve(S, law(S)), horizon=n, lr_schedule=lr)
+    steady = forecast(LossCurve(S, law(S)), horizon=n, lr_schedule=np.ones(n))
+    assert f.loss_at(9_900).mid == pytest.approx(f.final_loss.mid, abs=1e-6)
+    assert steady.loss_at(9_900).mid == pytest.approx(steady.final_loss.mid, abs=1e-6)
+    assert steady.loss_at(10_000).mid < steady.final_loss.mid
+
+
+def test_the_converged_loss_counts_the_decay_in(rng: np.random.Generator) -> None:
+    curve, n = run(rng, 5_000), 10_000
+    wsd = np.where(np.arange(1, n + 1) < 8_000, 1.0, 1 - (np.arange(1, n + 1) - 8_000) / 2_001)
+    held, decayed = (forecast(curve, horizon=n, lr_schedule=lr) for lr in (np.ones(n), wsd))
+    assert decayed.converged_loss.mid < held.converged_loss.mid - 0.02
+    assert (held.decay_done, held.decay_to_come) == (1.0, 0.0)
+    assert decayed.decay_done == 0.0
+    assert decayed.decay_to_come > 0.02
+
+
+def test_early_share_and_unidentified_limit_are_told(rng: np.random.Generator) -> None:
+    curve = run(rng, 400)
+    assert forecast(curve, horizon=400 * 25).verdict is Verdict.TOO_EARLY  # 4 %
+    assert forecast(curve, horizon=400 * 15).verdict is not Verdict.TOO_EARLY  # 6.7 %
+    noisy = forecast(run(rng, 2000), horizon=10_000)
+    assert noisy.verdict is Verdict.NOT_IDENTIFIED
+    assert noisy.converged_loss.half_width > noisy.present_loss.mid - noisy.converged_loss.mid
+    clean = forecast(run(rng, 50_000, noise=0.001), horizon=60_000)
+    assert clean.verdict is Verdict.OK
+
+
+def test_a_fit_that_fails_is_a_verdict(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    def fails(*_: object) -> None:
+        raise np.linalg.LinAlgError("no")
+
+    monkeypatch.setitem(forecast.__globals__, "fit", fails)
+    broken = forecast(run(rng, 500), horizon=1000)
+    assert broken.verdict is Verdict.FAILED
+    assert np.isnan(broken.final_loss.mid)
+    for scale in (1e120, 1e-140, 1e-200):
+        monkeypatch.undo()
+        assert forecast(LossCurve(S_ATTACK, scale * law(S_ATTACK)), horizon=2000).verdict in Verdict
+
+
+def test_many_steps_at_once_need_no_memory_of_their_square(rng: np.random.Generator) -> None:
+    f = forecast(run(rng, 500), horizon=20_000)
+    S = np.arange(1, 20_001)
+    many = f.loss_at(S)
+    assert np.shape(many.mid) == (20_000,)
+    assert many.mid[[700, 9_000]] == pytest.approx(f.loss_at(S[[700, 9_000]]).mid)
+
+
+def test_before_the_first_loss_nothing_is_known() -> None:
+    S = np.arange(80_000, 120_000, 50, dtype=float)
+    f = forecast(LossCurve(S, law(S, alpha=0.3)), horizon=200_000)
+    assert np.isnan(f.loss_at(100).mid)
+    assert np.isfinite(f.loss_at(100_000).mid)
+    with pytest.raises(ValueError, match="finite step"):
+        f.probability_below(1.0, S=-5)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.5])
+def test_steps_to_a_loss_long_reached_is_not_fooled_by_noise(rng: np.random.Generator, noise: float) -> None:
+    f = forecast(run(rng, 8_000, noise=noise), horizon=20_000)
+    assert 300 / 3 < f.steps_to(2.3).mid < 3 * 400  # reached at step 400
+
+
+def test_a_single_huge_step_is_no_departure(rng: np.random.Generator) -> None:
+    departures = []
+    for place in range(1_500, 2_000, 25):
+        builder = CurveBuilder()
+        S = np.arange(1, 2_001)
+        loss = law(S.astype(float)) + 0.05 * rng.standard_normal(2_000)
+        loss[place] += 100.0
+        builder.extend(S.tolist(), loss.tolist())
+        departures.append(forecast(builder.curve(), horizon=10_000).departure)
+    assert max(departures) < 6.0
+
+
+def test_restarts_of_the_rate_are_no_departure(rng: np.random.Generator) -> None:
+    n = 8_000
+    phase = (np.arange(n) % 2_000) / 2_000
+    lr = 0.5 * (1 + np.cos(np.pi * phase))
+    loss = law(np.arange(1, n + 1.0)) - 0.3 * (1 - lr) + 0.02 * rng.standard_normal(n)
+    for now in (4_100, 4_300, 6_200):
+        f = forecast(LossCurve(np.arange(1, now + 1), loss[:now]), horizon=n, lr_schedule=lr)
+        assert np.isnan(f.departure)
+        assert f.verdict is not Verdict.LAW_REJECTED
+
+
+def test_a_constant_loss_has_nothing_to_gain() -> None:
+    f = forecast(LossCurve(S_ATTACK, np.full(1000, 3.0)), horizon=1500)
+    assert f.probability_gain_above(1e-4) < 0.01

@@ -109,6 +109,23 @@ def test_a_broken_run_is_stopped_at_once() -> None:
     assert live.wants_stop
 
 
+def test_a_departure_has_to_be_there_twice() -> None:
+    def jumped(n: int) -> LossCurve:
+        builder = CurveBuilder()
+        loss = [2.0 + 4.0 * s**-0.5 + (3.0 if s > 1500 else 0.0) for s in range(1, n + 1)]
+        builder.extend(range(1, n + 1), loss)
+        return builder.curve()
+
+    live = LiveForecast([Diverged()])
+    live.plan(4000, np.full(4000, 1e-3))
+    acts = []
+    for n in (1400, 1700, 1750):
+        live.refit(jumped(n))
+        acts.append(live.wants_stop)
+    assert acts == [False, False, True]
+    assert live.acts_on is Reason.DIVERGED
+
+
 def test_overruled_reason_advises_only() -> None:
     unreachable, converged = TargetUnreachable(loss=1.0), Converged(min_gain=10.0)
     live = started(unreachable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lightning_scaling import CurveBuilder, LossCurve
+from lightning_scaling import CurveBuilder, LossCurve, LRSchedule
 from lightning_scaling.stairs import has_stairs
 
 S = np.arange(1, 3001, dtype=float)
@@ -45,3 +45,10 @@ def test_false_alarms_are_rare(rng: np.random.Generator) -> None:
 def test_without_epoch_ends_or_points_nothing_is_said() -> None:
     assert not has_stairs(LossCurve(S, SMOOTH + drops(0.5)))
     assert not has_stairs(LossCurve([1, 2, 3], [3, 2, 1], epoch_ends=[2]))
+
+
+def test_a_rate_that_falls_at_the_ends_of_epochs_makes_no_stairs() -> None:
+    halving = LRSchedule.from_array(0.5 ** ((S - 1) // 600))
+    curve = LossCurve(S, SMOOTH + drops(0.2), epoch_ends=range(600, 3000, 600))
+    assert has_stairs(curve)
+    assert not has_stairs(curve, halving)

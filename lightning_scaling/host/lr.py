@@ -84,10 +84,8 @@ def rates_ahead(trainer: Any, pl_module: Any, n: int, *, batches: int | None = N
     if calendar.batches is None and any(c.interval == "epoch" or c.frequency != 1 for c in configs):
         return RatesAhead(None, "the length of an epoch is not known yet")
     name = " and ".join(type(c.scheduler).__name__ for c in configs)
-    with (
-        random_states_kept(),
-        warnings.catch_warnings(),
-    ):  # schedulers warn of steps without optimizer steps, which is what a replay is
+    # Schedulers warn of steps without optimizer steps, which is what a replay is.
+    with random_states_kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             if (heavy := _heavy(configs)) is not None:

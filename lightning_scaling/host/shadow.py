@@ -53,8 +53,8 @@ def shadow_modules(root: nn.Module) -> dict[int, Any]:
 
 @contextmanager
 def random_states_kept() -> Iterator[None]:
-    """Leave the random generators of torch (CPU), NumPy and Python as they were."""
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002: the user's, not ours
+    """Leave the random generators of torch (CPU), NumPy and Python as they were; they are the user's."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         yield
     finally:
