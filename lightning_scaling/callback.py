@@ -31,7 +31,7 @@ class ScalingLawMonitor(LightningCallback):
 
     The law is :math:`L(S) = E + (S_c/S)^{\alpha_S}`, what L(N, S) of Kaplan et al. 2020 (arXiv:2001.08361) says of one
     run, with the learning rates ahead taken into account. At a bounded number of moments the losses are fetched from
-    their device and the law is fitted anew; between them a step costs a few microseconds and waits for nothing. Each
+    their device and the law is fitted anew; between them a step only keeps a reference and waits for nothing. Each
     time these are renewed:
 
     - the progress bar: ``end 1.873±0.021``, once there is something to say;

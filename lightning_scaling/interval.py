@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNKNOWN = "not known yet"
+#: Bounds further apart than this factor are not printed to a common last digit.
+_LOPSIDED = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +137,14 @@ def _long_text(low: float, mid: float, high: float, level: float) -> str:
     text = _formatter(known, max(min(sides), max(sides) / 10.0) if sides else None)
     if math.isnan(low) or math.isnan(high):
         return f"{text(mid)} (bounds {UNKNOWN})"
+    if min(low, mid) > 0.0 and (high > _LOPSIDED * low or mid > _LOPSIDED * low):
+        # Bounds of different size have no common last digit: each gets two of its own.
+        text = _two_digits
     return f"{text(mid)} ({text(low)} to {text(high)}, {100.0 * level:g} %)"
+
+
+def _two_digits(x: float) -> str:
+    return f"{x}" if math.isinf(x) else f"{float(f'{x:.1e}'):.15g}"
 
 
 def _short_text(low: float, mid: float, high: float) -> str:

@@ -44,7 +44,7 @@ class Verdict(Enum):
         True,
         "The newest losses lie far off what the run itself forecast a little earlier: no law of steps explains them.",
         "Look at the curve: a restart, a change of data or a learning rate that is too high does this. The interval is "
-        "widened to what such a surprise allows.",
+        "widened, but do not build on it.",
     )
     ACCELERATING = (
         "accelerating",

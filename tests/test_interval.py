@@ -128,3 +128,15 @@ def test_a_level_is_a_probability(level: float) -> None:
 def test_bounds_must_be_numbers() -> None:
     with pytest.raises(TypeError, match="Expected mid to be a number or an array of numbers, got 'two'"):
         Interval(1.0, "two", 3.0, 0.9)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "text"),
+    [
+        ((12_000.0, 30_000.0, 5.7e8), "30000 (12000 to 570000000, 90 %)"),
+        ((45_000.0, 1.2e6, math.inf), "1200000 (45000 to inf, 90 %)"),
+        ((0.0012, 0.5, 0.7), "0.5 (0.0012 to 0.7, 90 %)"),
+    ],
+)
+def test_bounds_of_different_size_keep_their_own_digits(bounds: tuple[float, float, float], text: str) -> None:
+    assert str(Interval(*bounds, 0.9)) == text
