@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import FitError
-from lightning_scaling.fit.data import FitData, compact, reduce_curve
+from lightning_scaling.fit.data import compact
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.fit.record import MIN_POINTS, Fit, fit
+from lightning_scaling.hindsight import Hindsight
 from lightning_scaling.interval import Interval
 from lightning_scaling.judge import decay_done, judge
 from lightning_scaling.schedule import LRSchedule
@@ -184,24 +185,17 @@ class Forecast:
         return Interval(low, mid, high, self.level)
 
     @cached_property
-    def _past(self) -> FitData:
-        """The whole run in windows: what the losses were, without a law."""
+    def _past(self) -> Hindsight:
         assert self._curve is not None
-        return reduce_curve(self._curve, windows_per_e_fold=DEFAULT_PRIOR.windows_per_e_fold, e_folds=50.0, outlier=9.0)
+        return Hindsight.of(self._curve)
 
     def _loss(self, S: FloatArray, *, smooth: bool = False) -> GaussianMixture:
-        """Predict the expected loss at steps S (P,): of the law from now on, of the windows in the past.
-
-        The law forgets the past on purpose, so it is not asked about it. With ``smooth`` some ten windows are averaged
-        there, so that the luckiest of many noisy ones is not taken for the trend.
-        """
+        """Predict the expected loss at steps S (P,): of the law from now on, in hindsight before."""
         assert self._posterior is not None
-        mixture, past = self._posterior.loss(S), self._past
-        y, variance = _smoothed(past.y, past.variance) if smooth else (past.y, past.variance)
-        before = past.S[-1] > S
-        where = np.log(np.maximum(S[before], 0.5))
-        mixture.means[:, before] = np.interp(where, np.log(past.S), y)
-        mixture.sds[:, before] = np.hypot(np.interp(where, np.log(past.S), np.sqrt(variance)), self._posterior.floor)
+        mixture = self._posterior.loss(S)
+        before = self._past.S[-1] > S
+        means, sds = self._past.at(S[before], smooth=smooth)
+        mixture.means[:, before], mixture.sds[:, before] = means, np.hypot(sds, self._posterior.floor)
         return mixture
 
     @cached_property
@@ -296,17 +290,9 @@ def forecast(
     """
     started = time.perf_counter()
     schedule = _schedule(curve, horizon, lr_schedule, level)
-    fitted: Fit | None = None
-    failed, short = False, compact(curve)
-    if len(curve) >= MIN_POINTS and curve.step >= MIN_POINTS:
-        try:
-            with np.errstate(all="ignore"):
-                fitted = fit(short, schedule, DEFAULT_PRIOR)
-            found = fitted.posterior
-            failed = not (found.weights.size and np.isfinite(found.weights).all() and np.isfinite(found.E).all())
-        except (np.linalg.LinAlgError, ArithmeticError, ValueError):
-            failed = True
-        fitted = None if failed else fitted
+    short = compact(curve)
+    enough = len(curve) >= MIN_POINTS and curve.step >= MIN_POINTS
+    fitted = _fit(short, schedule) if enough else None
     posterior = None if fitted is None else fitted.posterior
     if posterior is None:
         unknown = _unknown(level)
@@ -319,7 +305,7 @@ def forecast(
             final = gain = _unknown(level)
         converged = _interval(posterior.converged(), level)
         alpha = _discrete(posterior, posterior.alpha, level)
-    verdict = judge(curve, schedule, horizon, fitted, present, converged, failed=failed)
+    verdict = judge(curve, schedule, horizon, fitted, present, converged, failed=enough and fitted is None)
     return Forecast(
         step=curve.step,
         horizon=horizon,
@@ -340,6 +326,18 @@ def forecast(
         _posterior=posterior,
         _curve=short,
     )
+
+
+def _fit(curve: LossCurve, schedule: LRSchedule) -> Fit | None:
+    """Fit the law; None where numbers leave what floating point can hold."""
+    try:
+        with np.errstate(all="ignore"):
+            fitted = fit(curve, schedule, DEFAULT_PRIOR)
+    except (np.linalg.LinAlgError, ArithmeticError, ValueError):
+        return None
+    found = fitted.posterior
+    sound = found.weights.size and np.isfinite(found.weights).all() and np.isfinite(found.E).all()
+    return fitted if sound else None
 
 
 def _schedule(
@@ -375,16 +373,6 @@ def _now_final_gain(posterior: Posterior | None, step: int, horizon: int | None)
     # The loss hardly bends over 2 % of a run: its mean there is its value in the middle of what of them is to come.
     middle = max(end - 0.01 * end, 0.5 * (now + end))
     return posterior.loss([now, middle], combine=[[1.0, 0.0, 1.0], [0.0, 1.0, -1.0]])
-
-
-def _smoothed(y: FloatArray, variance: FloatArray, reach: int = 5) -> tuple[FloatArray, FloatArray]:
-    """Return the centred moving average of windows and its variance; it narrows towards both ends."""
-    n = y.size
-    half = np.minimum(np.minimum(np.arange(n), np.arange(n)[::-1]), reach)
-    low, high = np.arange(n) - half, np.arange(n) + half + 1
-    sums = [np.concatenate(([0.0], np.cumsum(x))) for x in (y, variance)]
-    width = (high - low).astype(np.float64)
-    return (sums[0][high] - sums[0][low]) / width, (sums[1][high] - sums[1][low]) / width**2
 
 
 def _one(mixture: GaussianMixture, k: int, least: float = -np.inf) -> GaussianMixture:

@@ -28,6 +28,7 @@ LAYERS: dict[str, set[str]] = {
     "schedule": NUMBERS,
     "windows": NUMBERS,
     "fit": NUMBERS,
+    "hindsight": NUMBERS,
     "verdict": set(),
     "stairs": NUMBERS,
     "judge": NUMBERS,
