@@ -18,7 +18,7 @@ _BISECTIONS = 34
 #: Bins of mean and of standard deviation in which a large mixture is gathered before its quantiles are sought.
 _MEAN_BINS, _SD_BINS = 40, 6
 #: Largest share of a mixture that its lower bound may cut off.
-_MOST_CUT = 0.5
+_MOST_CUT = 0.8
 _ROOT_2_PI = float(np.sqrt(2.0 * np.pi))
 
 
@@ -31,7 +31,7 @@ class GaussianMixture:
         means: Means [unit of the quantity], shape (C, P).
         sds: Standard deviations, all > 0 [same unit], shape (C, P).
         least: The quantities are known not to lie below this [same unit]: what the normals say there is cut off. A
-            quantity that has more than half of its probability there belies it and is left as it is.
+            quantity that has more than four fifths of its probability there belies it and is left as it is.
 
     Example:
         >>> mixture = GaussianMixture(np.array([0.5, 0.5]), np.array([[-1.0], [1.0]]), np.array([[0.1], [0.1]]))
