@@ -53,7 +53,7 @@ def judge(
         return Verdict.REPEATED_DATA
     if _accelerates(fitted, schedule):
         return Verdict.ACCELERATING
-    if _before_decay(curve, schedule, horizon):
+    if decay_done(schedule, curve.step) < SMALL_FALL:
         return Verdict.BEFORE_DECAY
     if _flat(fitted):
         return Verdict.FLAT
@@ -70,14 +70,6 @@ def decay_done(schedule: LRSchedule, step: int) -> float:
     """Return the share of the planned fall of the learning rate that has happened [1]; 1 where none is planned."""
     peak, now, end = (float(schedule.rate_at(s)) for s in (first_peak(schedule), step, schedule.horizon))
     return 1.0 if not schedule.known or now - end <= SMALL_FALL else max(peak - now, 0.0) / (peak - end)
-
-
-def _before_decay(curve: LossCurve, schedule: LRSchedule, horizon: int) -> bool:
-    """Tell whether the rate has hardly fallen yet and will fall by much more."""
-    if not schedule.known:
-        return False
-    now, end = (float(schedule.rate_at(s)) for s in (curve.step, horizon))
-    return 1.0 - now < SMALL_FALL and now - end > SMALL_FALL
 
 
 def _flat(fitted: Fit) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,3 +121,8 @@ def cosine(horizon: int, warmup: int = 0) -> Callable[[Any], Any]:
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     return configure
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a file that CSVLogger has written."""
+    return list(csv.DictReader(path.read_text().splitlines()))

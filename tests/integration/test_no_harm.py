@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import pickle
 import warnings
 from pathlib import Path
@@ -22,13 +21,9 @@ from lightning_scaling import (
     forecast,
 )
 from lightning_scaling.host import session
-from tests.trainers import QUIET, T, fit, law, loader, scripted_module, trainer
+from tests.trainers import QUIET, T, fit, law, loader, read_csv, scripted_module, trainer
 
 pytestmark = QUIET
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text().splitlines()))
 
 
 def test_our_failure_is_warned_of_once_and_training_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -86,7 +81,7 @@ def test_logger_that_throws_is_left_out(tmp_path: Path) -> None:
     with pytest.warns(ScalingWarning, match="disk full") as caught:
         fit(monitor, logger=[Throws(tmp_path, name="bad"), good], log_every_n_steps=1)
     assert len([w for w in caught if w.category is ScalingWarning]) == 1
-    rows = read(tmp_path / "good/version_0/metrics.csv")
+    rows = read_csv(tmp_path / "good/version_0/metrics.csv")
     assert len(rows) == len(monitor.history)
 
 

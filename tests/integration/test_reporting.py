@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib
 import math
 import re
@@ -18,13 +17,9 @@ from lightning_scaling import (
     TargetUnreachable,
 )
 from lightning_scaling.live import METRICS
-from tests.trainers import PACKAGES, QUIET, T, cosine, fit, law, loader, scripted_module, trainer, watch
+from tests.trainers import PACKAGES, QUIET, T, cosine, fit, law, loader, read_csv, scripted_module, trainer, watch
 
 pytestmark = QUIET
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text().splitlines()))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -74,7 +69,7 @@ def test_loggers_get_all_keys_from_the_first_record_on(tmp_path: Path) -> None:
     monitor = ScalingLawMonitor(verbose=False)
     loggers = [CSVLogger(tmp_path, name="csv", version=0), TensorBoardLogger(tmp_path, name="tb", version=0)]
     fit(monitor, module=Logs(), logger=loggers, log_every_n_steps=1)
-    rows = read(tmp_path / "csv/version_0/metrics.csv")
+    rows = read_csv(tmp_path / "csv/version_0/metrics.csv")
     ours = [row for row in rows if row["scaling/loss"]]
     assert [int(row["step"]) + 1 for row in ours] == [record.step for record in monitor.history]
     assert not monitor.history[0].verdict.usable

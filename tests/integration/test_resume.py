@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,27 +80,25 @@ def test_stopped_run_that_is_resumed_goes_on(tmp_path: Path) -> None:
     assert broken.global_step < runner.global_step + session.BUFFER + 20
 
 
-@pytest.mark.parametrize("state", [{"version": 99}, {"wait_count": 3}])
-def test_foreign_state_is_ignored_with_a_warning(tmp_path: Path, state: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda state: {"version": 99}, "ignored"),
+        (lambda state: {"wait_count": 3}, "ignored"),
+        (lambda state: {key: value for key, value in state.items() if key != "recorder"}, "begins anew"),
+    ],
+    ids=["newer", "foreign", "damaged"],
+)
+def test_state_that_cannot_be_read_is_ignored_with_a_warning(
+    tmp_path: Path, damage: Callable[[dict[str, Any]], dict[str, Any]], words: str
+) -> None:
     runner = fit(ScalingLawMonitor(verbose=False), steps=100)
     runner.save_checkpoint(tmp_path / "a.ckpt")
     checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
-    checkpoint["callbacks"]["ScalingLawMonitor"] = state
+    checkpoint["callbacks"]["ScalingLawMonitor"] = damage(checkpoint["callbacks"]["ScalingLawMonitor"])
     torch.save(checkpoint, tmp_path / "b.ckpt")
     monitor = ScalingLawMonitor(verbose=False)
-    with pytest.warns(ScalingWarning, match="ignored"):
-        trainer(monitor, max_steps=200).fit(scripted_module(), loader(200), ckpt_path=tmp_path / "b.ckpt")
-    assert monitor.curve.S[0] == 101.5  # the mean of a window of two
-
-
-def test_damaged_state_is_ignored_with_a_warning(tmp_path: Path) -> None:
-    runner = fit(ScalingLawMonitor(verbose=False), steps=100)
-    runner.save_checkpoint(tmp_path / "a.ckpt")
-    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
-    del checkpoint["callbacks"]["ScalingLawMonitor"]["recorder"]
-    torch.save(checkpoint, tmp_path / "b.ckpt")
-    monitor = ScalingLawMonitor(verbose=False)
-    with pytest.warns(ScalingWarning, match="begins anew"):
+    with pytest.warns(ScalingWarning, match=words):
         trainer(monitor, max_steps=200).fit(scripted_module(), loader(200), ckpt_path=tmp_path / "b.ckpt")
     assert monitor.curve.S[0] == 101.5  # the mean of a window of two
 
