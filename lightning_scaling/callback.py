@@ -39,8 +39,8 @@ class ScalingLawMonitor(LightningCallback):
       ``remaining_gain``, ``alpha_S`` and ``loss``, the expected loss at present; all of them from the first record on,
       NaN while not known;
     - the same numbers, once known, in ``trainer.callback_metrics``, where ``ModelCheckpoint`` and
-      ``EarlyStopping(..., strict=False)`` find them; to keep the best weights monitor ``scaling/loss``, for a forecast of
-      the end can be low early and rise;
+      ``EarlyStopping(..., strict=False)`` find them; to keep the best weights monitor ``scaling/loss``, for a forecast
+      of the end can be low early and rise;
     - one sentence when the advice changes and at each quarter of the run, and at the end a table of the forecasts
       beside what happened.
 
@@ -49,9 +49,9 @@ class ScalingLawMonitor(LightningCallback):
     are found there.
 
     A stop acts after a fifth of the run at the earliest, once it has stood for a tenth of it, and on a learning rate
-    ahead that is known; `Diverged` acts at once on NaN and at the second look otherwise. It is agreed by all ranks, waits
-    for ``min_steps`` and ``min_epochs``, and does not bind a run that is resumed on purpose: there the reason that ended
-    it advises only.
+    ahead that is known; `Diverged` acts at once on NaN and at the second look otherwise. It is agreed by all ranks,
+    waits for ``min_steps`` and ``min_epochs``, and does not bind a run that is resumed on purpose: there the reason
+    that ended it advises only.
 
     Once training has begun nothing here raises: what fails is warned of once, and training goes on.
 
