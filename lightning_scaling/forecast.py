@@ -14,6 +14,7 @@ from lightning_scaling.errors import FitError
 from lightning_scaling.fit.data import compact
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.fit.posterior import Posterior
+from lightning_scaling.fit.power import effective_time
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.fit.record import MIN_POINTS, Fit, fit
 from lightning_scaling.hindsight import Hindsight
@@ -212,23 +213,24 @@ class Forecast:
         """The posterior of the law's parameters.
 
         ``alpha_S`` [1]; ``E``, the converged loss at peak rate; ``A``, the loss above it now; ``S_c``, the scale of
-        Kaplan's (S_c/S)^alpha_S [steps at peak rate]; ``b``, the loss that a full decay of the learning rate brings.
-        Their marginals are wide where the loss at the planned end is not: they trade off along a ridge.
+        Kaplan's (S_c/S)^alpha_S [steps at peak rate]; ``delay``, the steps that the beginning of the run has cost
+        [steps at peak rate]; ``b``, the loss that a full decay of the learning rate brings. Their marginals are wide where the loss at the planned end is not: they trade off along a ridge.
         """
         if self._posterior is None:
-            return {name: _unknown(self.level) for name in ("alpha_S", "E", "A", "S_c", "b")}
+            return {name: _unknown(self.level) for name in ("alpha_S", "E", "A", "S_c", "delay", "b")}
         p = self._posterior
         E, A = (
             GaussianMixture(p.weights, x[:, None], np.sqrt(v)[:, None])
             for x, v in ((p.data.present + p.E, p.covariance[:, 0]), (p.A, p.covariance[:, 2]))
         )
         z_now = max(float(p.schedule.summed(p.data.now)), 1e-9)
-        S_c = z_now * np.exp(np.log(np.maximum(p.A, 1e-300)) / p.alpha)
+        S_c = z_now * effective_time(np.ones(1), p.delay) * np.exp(np.log(np.maximum(p.A, 1e-300)) / p.alpha)
         return {
             "alpha_S": self.alpha_S,
             "E": _interval(E, self.level),
             "A": _interval(A, self.level),
             "S_c": _discrete(p, S_c, self.level),
+            "delay": _discrete(p, z_now * p.delay, self.level),
             "b": _discrete(p, p.b, self.level),
         }
 
@@ -243,7 +245,7 @@ class Forecast:
         if self._posterior is not None and (self.verdict.usable or self.verdict is Verdict.NO_HORIZON):
             lines.append(f"converged, for S to infinity: {self.converged_loss}; alpha_S {self.alpha_S}")
         if self.horizon is not None and self.verdict.usable and not self.schedule_known:
-            lines.append("The learning rate ahead was not given: it is taken to stay as it is.")
+            lines.append("The learning rate ahead was not given: it is taken to stay; should it fall, the loss ends lower.")
         return "\n".join(lines)
 
     def _headline(self) -> str:

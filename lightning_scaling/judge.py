@@ -47,12 +47,13 @@ def judge(
         return Verdict.NO_HORIZON
     if curve.step < MIN_SHARE * horizon:
         return Verdict.TOO_EARLY
-    if fitted.surprises and abs(fitted.surprises[-1]) > REJECTED:
-        return Verdict.LAW_REJECTED
     if has_stairs(curve, schedule):
         return Verdict.REPEATED_DATA
     if _accelerates(fitted, schedule):
         return Verdict.ACCELERATING
+    # After the two that know why.
+    if fitted.surprises and abs(fitted.surprises[-1]) > REJECTED:
+        return Verdict.LAW_REJECTED
     if decay_done(schedule, curve.step) < SMALL_FALL:
         return Verdict.BEFORE_DECAY
     if _flat(fitted):

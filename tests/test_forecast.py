@@ -41,7 +41,7 @@ def test_the_contract(rng: np.random.Generator) -> None:
     assert f.steps_to(2.1).mid == pytest.approx(3600, rel=0.3)  # 2 + 6 S^-1/2 = 2.1 at S = 3600
     assert 0.0 <= f.probability_below(2.05) <= f.probability_below(2.08) <= 1.0
     assert f.probability_below(f.final_loss.low) == pytest.approx(0.1, abs=0.01)
-    assert set(f.parameters) == {"alpha_S", "E", "A", "S_c", "b"}
+    assert set(f.parameters) == {"alpha_S", "E", "A", "S_c", "delay", "b"}
     assert isinstance(f.verdict, Verdict)
     assert (f.step, f.horizon, f.schedule_known, f.n_nonfinite) == (2000, 10_000, True, 0)
     assert "should end at" in str(f)
@@ -79,8 +79,12 @@ def test_a_decay_ahead_is_counted_in(rng: np.random.Generator) -> None:
     curve = run(rng, 2000)
     held, decayed = (forecast(curve, horizon=n, lr_schedule=lr) for lr in (np.ones(n), cosine))
     assert decayed.final_loss.mid < held.final_loss.mid - 0.02
-    assert forecast(curve, horizon=n).final_loss.mid == pytest.approx(held.final_loss.mid, abs=1e-9)
-    assert not forecast(curve, horizon=n).schedule_known
+    untold = forecast(curve, horizon=n)
+    assert not untold.schedule_known
+    # The rate is taken to stay, but the interval leaves room for a fall that nobody told of.
+    assert untold.final_loss.mid == pytest.approx(held.final_loss.mid, abs=0.1 * held.final_loss.half_width)
+    assert untold.final_loss.high == pytest.approx(held.final_loss.high, abs=0.2 * held.final_loss.half_width)
+    assert untold.final_loss.low < held.final_loss.low - 0.2 * held.final_loss.half_width
     wsd = np.where(step < 0.8 * n, 1.0, 1 - (step - 0.8 * n) / (0.2 * n))
     before = forecast(curve, horizon=n, lr_schedule=wsd)
     assert before.verdict is Verdict.BEFORE_DECAY

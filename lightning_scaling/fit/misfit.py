@@ -68,6 +68,11 @@ class MisfitModel:
         object.__setattr__(model, "whitened", model.whiten(columns))
         return model
 
+    @property
+    def log_determinant(self) -> float:
+        """Log determinant of the windows' covariance [log of unit squared]."""
+        return float(2.0 * np.log(self._factor[0]).sum() - 2.0 * np.log(self._diagonal).sum())
+
     def whiten(self, columns: FloatArray) -> FloatArray:
         """Return ``F^-1 R columns`` for columns over the windows, shape (M, n)."""
         white = self._diagonal[:, None] * columns

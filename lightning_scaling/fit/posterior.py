@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightning_scaling.fit.annealing import Annealing
 from lightning_scaling.fit.data import FitData
+from lightning_scaling.fit.decay import HiddenDecay
 from lightning_scaling.fit.misfit import MisfitModel
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.fit.power import power_basis
@@ -35,12 +36,14 @@ class Posterior:
         model: Index of each law's misfit model, shape (K,).
         weights: Weight of each law, summing to 1, shape (K,).
         alpha: Exponent alpha_S of each law [1].
-        basis: Index of alpha in the grid of the prior.
+        delay: What the beginning of the run has cost in each law, as a share of the present [1].
+        basis: Index of (alpha, delay) in the grid of the prior.
         response: Index of each law's response.
         b: Loss that a full decay brings [unit of the loss].
         E: Converged loss at peak rate, relative to the present loss [unit of the loss].
         A: Loss above E now [unit of the loss].
         covariance: (var E, cov E A, var A) of each law [unit squared], shape (K, 3).
+        hidden: The chance of a decay that nobody told of, None where there is none.
     """
 
     data: FitData
@@ -50,12 +53,14 @@ class Posterior:
     model: NDArray[np.intp]
     weights: FloatArray
     alpha: FloatArray
+    delay: FloatArray
     basis: NDArray[np.intp]
     response: NDArray[np.intp]
     b: FloatArray
     E: FloatArray
     A: FloatArray
     covariance: FloatArray
+    hidden: HiddenDecay | None = None
 
     @property
     def schedule(self) -> LRSchedule:
@@ -88,13 +93,13 @@ class Posterior:
         if combine is None and steps.size > _AT_ONCE:
             parts = [self.loss(steps[i : i + _AT_ONCE]) for i in range(0, steps.size, _AT_ONCE)]
             means, sds = (np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("means", "sds"))
-            return GaussianMixture(self.weights, means, sds, self.least)
+            return GaussianMixture(parts[0].weights, means, sds, self.least)
         c = np.eye(steps.size) if combine is None else np.asarray(combine, dtype=np.float64)
         z_now = max(float(self.schedule.summed(self.data.now)), 1e-9)
-        phi = power_basis(self.schedule.summed(steps), z_now, self.alpha).T
+        phi = power_basis(self.schedule.summed(steps), z_now, self.alpha, self.delay).T
         a = self.annealing.at(steps)[:, self.response].T
         means, variances = np.empty((self.weights.size, c.shape[1])), np.empty((self.weights.size, c.shape[1]))
-        n_basis = len(self.prior.alphas)
+        n_basis = len(self.prior.alphas) * len(self.prior.delays)
         for m, model in enumerate(self.models):
             law = self.model == m
             pull, unexplained = model.predict(steps, c)
@@ -111,7 +116,13 @@ class Posterior:
         # Two seeds differ in level: the floor is for losses, not for differences within one run.
         floor = np.maximum(self.floor * np.abs(c.sum(axis=0)), 1e-12 * self.data.slope)
         sds = np.sqrt(np.maximum(variances, 0.0) + floor**2)
-        return GaussianMixture(self.weights, means, sds, self.least if combine is None else -np.inf)
+        weights = self.weights
+        if self.hidden is not None:
+            fall = self.hidden.at(steps) @ c
+            weights = np.outer(self.hidden.weight, weights).ravel()
+            means = (means - fall[:, None, :]).reshape(-1, c.shape[1])
+            sds = np.tile(sds, (fall.shape[0], 1))
+        return GaussianMixture(weights, means, sds, self.least if combine is None else -np.inf)
 
     def converged(self) -> GaussianMixture:
         """Predict the loss for S to infinity at this N, with the learning rate decayed as at the planned end."""

@@ -14,12 +14,13 @@ __all__ = ["DEFAULT_PRIOR", "Prior"]
 class Prior:
     r"""Grids, scales and weights of the fit; all free of the unit of the loss.
 
-    The law is :math:`L(t) = E + A\,(z/z_{now})^{-\alpha} - b\,a(t) + d(t)`; its scale is the slope g,
+    The law is :math:`L(t) = E + A\,(\zeta/\zeta_{now})^{-\alpha} - b\,a(t) + d(t)`; its scale is the slope g,
     the fall of the loss over the last e-fold of steps. See ``docs/how_forecasts_work.md``.
 
     Args:
         alphas: Grid of the exponent alpha_S [1].
-        log_alpha: Mean and standard deviation of log alpha_S.
+        log_alpha: Middle and scale of log alpha_S, which has the tails of Student's t.
+        delays: Grid of what the beginning of a run has cost, as a share of the present [1]; all of equal weight.
         responses: How the loss answers a falling rate; one of them is right.
         excess: Mean and standard deviation of A, the loss above the converged loss now, in units of g/alpha.
         decay: Median of b, the loss that a full decay of the rate brings, in units of the slope expected at the end.
@@ -28,8 +29,11 @@ class Prior:
         decay_spread: Scale of log b, which has the tails of Student's t.
         decay_none: Probability that a decay brings nothing.
         slope_exponent: Exponent with which the slope is taken to shrink up to the end [1].
-        misfits: Grid of (size, p) of d, what the law does not say, all of equal weight: its size now in units of g,
-            and the exponent with which it grows into the past, :math:`(t_{now}/t)^p`.
+        hidden_decay: Where the schedule is not known: the probability that the rate will fall all the same, and the
+            standard deviation of the log of what that brings.
+        misfits: Grid of the size of d, what the law does not say, now, in units of g; all of equal weight.
+        growths: Grid of the exponent p with which d grows into the past, :math:`(t_{now}/t)^p`.
+        trust: Share of the weight of the growths that goes by their evidence, the rest being equal [1].
         misfit_length: Correlation length of d in log steps.
         record: (nu, s_0) of the scale that the run's own record puts on the misfit.
         seed_floor: Smallest standard deviation, as a share of the present loss: what two seeds of a run differ by.
@@ -38,17 +42,21 @@ class Prior:
         outlier: Sigmas beyond which a window that its neighbours contradict is not believed.
     """
 
-    alphas: tuple[float, ...] = (0.1, 0.2, 0.3, 0.42, 0.6, 0.85, 1.2, 1.7)
-    log_alpha: tuple[float, float] = (log(0.5), 0.9)
+    alphas: tuple[float, ...] = (0.25, 0.35, 0.42, 0.5, 0.58, 0.7, 0.9, 1.3)
+    log_alpha: tuple[float, float] = (log(0.55), 0.15)
+    delays: tuple[float, ...] = (0.0, 0.01, 0.02, 0.035, 0.06, 0.1, 0.17, 0.28)
     responses: tuple[Response, ...] = (Response(0.0, 0.7), Response(0.01, 0.6))
-    excess: tuple[float, float] = (0.5, 2.0)
+    excess: tuple[float, float] = (0.7, 0.7)
     decay: float = 0.5
-    decay_share: float = 0.06
-    decay_mix: float = 0.5
-    decay_spread: float = 0.3
-    decay_none: float = 0.01
-    slope_exponent: float = 0.3
-    misfits: tuple[tuple[float, float], ...] = ((0.02, 2.5), (0.06, 2.5), (0.2, 2.5))
+    decay_share: float = 0.05
+    decay_mix: float = 0.3
+    decay_spread: float = 0.35
+    decay_none: float = 0.03
+    slope_exponent: float = 0.45
+    hidden_decay: tuple[float, float] = (0.1, 0.7)
+    misfits: tuple[float, ...] = (0.02, 0.08)
+    growths: tuple[float, ...] = (1.0, 2.5)
+    trust: float = 0.5
     misfit_length: float = 1.5
     record: tuple[float, float] = (2.0, 0.4)
     seed_floor: float = 4e-4

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.fit.annealing import Annealing
 from lightning_scaling.fit.data import FitData, reduce_curve
+from lightning_scaling.fit.decay import DecayBelief, HiddenDecay
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.prior import Prior
-from lightning_scaling.fit.solve import DecayBelief, solve
+from lightning_scaling.fit.solve import solve
 from lightning_scaling.schedule import LRSchedule
 
 __all__ = ["Fit", "fit"]
@@ -73,11 +74,12 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
     weight = curve.count[recent]
     actual, at = (float(np.average(x[recent], weights=weight)) for x in (curve.L, curve.S))
     data = _reduce(curve, prior)
-    belief = DecayBelief.before(data, annealing, prior, positive=positive)
+    belief = DecayBelief.before(data, schedule, prior, decays=annealing.any, positive=positive)
     # What the present has taught of the decay is no surprise about the law, so the earlier forecasts are given it.
     known = belief
     if annealing.any:
-        known = DecayBelief.after(solve(data, annealing, belief, prior, positive=positive), belief)
+        seen = solve(data, annealing, belief, prior, positive=positive)
+        known = belief.after(seen.response, seen.b, seen.weights)
     surprises = []
     for share in ORIGINS:
         part = curve.until(share * now)
@@ -88,13 +90,15 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
         if then.S.size < MIN_WINDOWS:
             continue
         guess = solve(then, annealing, known, prior, positive=positive).loss([at])
-        noise = np.hypot(then.step_noise / np.sqrt(weight.size), _standard_error(curve, recent))
+        noise = max(then.step_noise / np.sqrt(weight.size), _standard_error(curve, recent))
         surprises.append((actual - float(guess.mean()[0])) / float(np.hypot(guess.sd()[0], noise)))
     r = np.clip(surprises, -CLIP, CLIP) if surprises else np.zeros(0)
     nu, s_0 = prior.record
     scale = float(np.sqrt((nu * s_0**2 + float(np.sum(r**2))) / (nu + r.size)))
-    scaled = replace(prior, misfits=tuple((scale * size, growth) for size, growth in prior.misfits))
-    return Fit(solve(data, annealing, belief, scaled, positive=positive), tuple(float(x) for x in surprises), scale)
+    scaled = replace(prior, misfits=tuple(scale * size for size in prior.misfits))
+    posterior = solve(data, annealing, belief, scaled, positive=positive)
+    hidden = HiddenDecay.of(data, schedule, prior, positive=positive)
+    return Fit(replace(posterior, hidden=hidden), tuple(float(x) for x in surprises), scale)
 
 
 def _reduce(curve: LossCurve, prior: Prior) -> FitData:

@@ -10,64 +10,25 @@ from scipy.special import log_ndtr
 
 from lightning_scaling.fit.annealing import Annealing
 from lightning_scaling.fit.data import FitData
+from lightning_scaling.fit.decay import DecayBelief
 from lightning_scaling.fit.misfit import MisfitModel
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.power import power_basis
 from lightning_scaling.fit.prior import Prior
 
-__all__ = ["DecayBelief", "solve"]
+__all__ = ["solve"]
 
 FloatArray = NDArray[np.float64]
 
-#: Grid of log b, in standard deviations about its median: far up, because some recipes gain much from their decay.
-_DECAY_NODES = np.linspace(-2.0, 5.0, 15)
-#: Its weights: Student's t with 4 degrees of freedom, so that the run may overrule the prior.
-_DECAY_WEIGHTS = (1.0 + _DECAY_NODES**2 / 4.0) ** -2.5
-#: Grid points below this weight are dropped.
-_NEGLIGIBLE = 1e-5
+#: Grid points below this weight, relative to the largest, are dropped.
+_NEGLIGIBLE = 1e-4
 #: Weak prior of E about the present loss, in slopes.
 _E_SPREAD = 30.0
 
 
 @dataclass(frozen=True, eq=False)
-class DecayBelief:
-    """What is believed of the loss that a full decay brings, before (or after) a fit.
-
-    Args:
-        b: Amplitudes [unit of the loss], shape (K,).
-        log_weight: Log weight of each response and amplitude, shape (J, K).
-    """
-
-    b: FloatArray
-    log_weight: FloatArray
-
-    @classmethod
-    def before(cls, data: FitData, annealing: Annealing, prior: Prior, *, positive: bool) -> DecayBelief:
-        """Return the prior: scaled by the slope expected at the end and, for positive losses, by the loss."""
-        if not annealing.any:
-            return cls(np.zeros(1), np.zeros((1, 1)))
-        schedule = annealing.schedule
-        ahead = float(schedule.summed(schedule.horizon) / max(float(schedule.summed(data.now)), 1e-9))
-        scale = prior.decay * data.slope * max(ahead, 1.0) ** -prior.slope_exponent
-        if positive:
-            share = prior.decay_share * data.present
-            scale = float(np.exp(prior.decay_mix * np.log(scale) + (1.0 - prior.decay_mix) * np.log(share)))
-        b = np.concatenate(([0.0], scale * np.exp(prior.decay_spread * _DECAY_NODES)))
-        shares = (1.0 - prior.decay_none) * _DECAY_WEIGHTS / _DECAY_WEIGHTS.sum()
-        weight = np.log(np.concatenate(([prior.decay_none], shares)))
-        return cls(b, np.broadcast_to(weight, (len(prior.responses), b.size)))
-
-    @classmethod
-    def after(cls, posterior: Posterior, before: DecayBelief) -> DecayBelief:
-        """Return the marginal of (response, b) that a fit has left, on the grid of ``before``."""
-        share = np.zeros(before.log_weight.shape)
-        np.add.at(share, (posterior.response, np.searchsorted(before.b, posterior.b)), posterior.weights)
-        return cls(before.b, np.log(share + 1e-6))
-
-
-@dataclass(frozen=True, eq=False)
 class _Solved:
-    """Log weight and linear parameters at every point (alpha, response, b) of the grid, for one misfit.
+    """Log weight and linear parameters at every point (alpha and delay, response, b) of the grid, for one misfit.
 
     Shapes (I, J, K), and (I, 1, 1) of the covariances, which do not depend on what is regressed on.
     """
@@ -97,18 +58,33 @@ def _regress(model: MisfitModel, alpha: FloatArray, b: FloatArray, J: int) -> _S
     return _Solved(log_evidence + log_ndtr(A / np.sqrt(v_AA)), E, A, (v_EE, v_EA, v_AA))
 
 
+def _shares(evidence: FloatArray, trust: float) -> FloatArray:
+    """Return the weights of models: by their evidence as far as it is trusted, the rest in equal parts."""
+    by_evidence = np.exp(evidence - evidence.max())
+    return np.asarray(trust * by_evidence / by_evidence.sum() + (1.0 - trust) / evidence.size)
+
+
+def _grid(prior: Prior) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return alpha, delay and log prior weight at each point of their grid, each of shape (I,)."""
+    alpha, delay = (x.ravel() for x in np.meshgrid(prior.alphas, prior.delays, indexing="ij"))
+    middle, spread = prior.log_alpha
+    # Student's t with 4 degrees of freedom: a run may have an exponent that other runs have not.
+    return alpha, delay, -2.5 * np.log1p(((np.log(alpha) - middle) / spread) ** 2 / 4.0)
+
+
 def solve(data: FitData, annealing: Annealing, decay: DecayBelief, prior: Prior, *, positive: bool) -> Posterior:
     r"""Return the posterior of the law of one run.
 
-    For each grid point (alpha, response, b) and each misfit the model
+    For each grid point (alpha, delay, response, b) and each misfit the model
 
-    .. math:: y = E + A\,\phi_\alpha(S) - b\,a(S) + d(S) + \epsilon
+    .. math:: y = E + A\,\phi_{\alpha,\delta}(S) - b\,a(S) + d(S) + \epsilon
 
     is linear in (E, A) with normal priors, so their posterior and the evidence have closed forms; all grid points share
     one factor per misfit and one matrix of inner products. A >= 0 and, for a loss that has been positive throughout, a
     positive limit enter as the probability that the posterior gives them.
 
-    Misfits keep equal weight whatever their evidence: a model that is wrong judges itself kindly.
+    Misfits of different size keep equal weight whatever their evidence: a model that is wrong judges itself kindly. How
+    fast the misfit grows into the past is half believed by the evidence (``prior.trust``).
 
     Args:
         data: The windows.
@@ -120,36 +96,44 @@ def solve(data: FitData, annealing: Annealing, decay: DecayBelief, prior: Prior,
     Returns:
         The mixture over the grid.
     """
-    schedule, alpha, b, J = annealing.schedule, np.array(prior.alphas), decay.b, decay.log_weight.shape[0]
-    phi = power_basis(schedule.summed(data.S), max(float(schedule.summed(data.now)), 1e-9), alpha)
+    schedule, b, J = annealing.schedule, decay.b, decay.log_weight.shape[0]
+    alpha, delay, log_alpha = _grid(prior)
+    phi = power_basis(schedule.summed(data.S), max(float(schedule.summed(data.now)), 1e-9), alpha, delay)
     a_data, a_end = annealing.at(data.S), annealing.at(np.array([float(schedule.horizon)]))[0]
     ones, y = np.ones((data.S.size, 1)), (data.y - data.present)[:, None]
     columns = np.concatenate((ones, y, phi, a_data[:, :J]), axis=1)
-    log_alpha = -0.5 * ((np.log(alpha) - prior.log_alpha[0]) / prior.log_alpha[1]) ** 2
     log_prior = log_alpha[:, None, None] + decay.log_weight
     models, laws = [], []
-    for m, (size, growth) in enumerate(prior.misfits):
-        model = MisfitModel.build(data, size * data.slope, growth, prior, columns)
-        solved = _regress(model, alpha, b, J)
-        log_weight = solved.log_weight + log_prior
-        if positive:
-            limit = data.present + solved.E - b * a_end[:J, None]
-            log_weight = log_weight + log_ndtr(limit / np.sqrt(solved.covariance[0]))
-        weight = np.exp(log_weight - log_weight.max())
-        weight = np.where(weight > _NEGLIGIBLE, weight, 0.0)
-        i, j, k = np.nonzero(weight)
-        kept = (weight[i, j, k] / weight.sum(), np.full(i.size, m), i, j, b[k], solved.E[i, j, k], solved.A[i, j, k])
-        laws.append((*kept, np.stack([v[i, 0, 0] for v in solved.covariance], axis=1)))
-        models.append(model)
-    weights, index, i, j, amplitude, E, A, covariance = (np.concatenate(part) for part in zip(*laws, strict=True))
+    for size in prior.misfits:
+        solved, log_weights = [], []
+        for growth in prior.growths:
+            model = MisfitModel.build(data, size * data.slope, growth, prior, columns)
+            one = _regress(model, alpha, b, J)
+            log_weight = one.log_weight + log_prior
+            if positive:
+                limit = data.present + one.E - b * a_end[:J, None]
+                log_weight = log_weight + log_ndtr(limit / np.sqrt(one.covariance[0]))
+            models.append(model)
+            solved.append(one)
+            log_weights.append(log_weight - 0.5 * model.log_determinant)
+        tops = np.array([x.max() for x in log_weights])
+        weights = [np.exp(x - top) for x, top in zip(log_weights, tops, strict=True)]
+        shares = _shares(tops + np.log([w.sum() for w in weights]), prior.trust) / len(prior.misfits)
+        for m, (one, w, share) in enumerate(zip(solved, weights, shares, strict=True), len(models) - len(solved)):
+            w = np.where(w > _NEGLIGIBLE, w, 0.0)
+            i, j, k = np.nonzero(w)
+            kept = (share * w[i, j, k] / w.sum(), np.full(i.size, m), i, j, b[k], one.E[i, j, k], one.A[i, j, k])
+            laws.append((*kept, np.stack([v[i, 0, 0] for v in one.covariance], axis=1)))
+    weight, index, i, j, amplitude, E, A, covariance = (np.concatenate(part) for part in zip(*laws, strict=True))
     return Posterior(
         data=data,
         annealing=annealing,
         prior=prior,
         models=tuple(models),
         model=index,
-        weights=weights / weights.sum(),
+        weights=weight,
         alpha=alpha[i],
+        delay=delay[i],
         basis=i,
         response=j,
         b=amplitude,

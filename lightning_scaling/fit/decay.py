@@ -1,0 +1,111 @@
+"""What is believed of the loss that a falling learning rate brings, before a run has shown it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_scaling.fit.data import FitData
+from lightning_scaling.fit.prior import Prior
+from lightning_scaling.schedule import LRSchedule
+
+__all__ = ["DecayBelief", "HiddenDecay"]
+
+FloatArray = NDArray[np.float64]
+
+#: Grid of log b, in standard deviations about its median: far up, because some recipes gain much from their decay.
+_NODES = np.linspace(-2.0, 5.0, 15)
+#: Its weights: Student's t with 4 degrees of freedom, so that the run may overrule the prior.
+_WEIGHTS = (1.0 + _NODES**2 / 4.0) ** -2.5
+#: Weight that every amplitude keeps, whatever a fit says of it.
+_LEAST = 1e-6
+#: Gauss-Hermite nodes and weights of a normal distribution.
+_NORMAL_NODES, _NORMAL_WEIGHTS = np.array([-(3.0**0.5), 0.0, 3.0**0.5]), np.array([1.0, 4.0, 1.0]) / 6.0
+
+
+def _median(data: FitData, schedule: LRSchedule, prior: Prior, *, positive: bool) -> float:
+    """Return the prior median of b: from the slope expected at the end and, for positive losses, from the loss."""
+    ahead = float(schedule.summed(schedule.horizon) / max(float(schedule.summed(data.now)), 1e-9))
+    scale = prior.decay * data.slope * float(max(ahead, 1.0) ** -prior.slope_exponent)
+    if positive:
+        share = prior.decay_share * data.present
+        scale = float(np.exp(prior.decay_mix * np.log(scale) + (1.0 - prior.decay_mix) * np.log(share)))
+    return scale
+
+
+@dataclass(frozen=True, eq=False)
+class DecayBelief:
+    """What is believed of the loss that a full decay brings, before (or after) a fit.
+
+    Args:
+        b: Amplitudes [unit of the loss], increasing, shape (K,).
+        log_weight: Log weight of each response and amplitude, shape (J, K).
+    """
+
+    b: FloatArray
+    log_weight: FloatArray
+
+    @classmethod
+    def before(cls, data: FitData, schedule: LRSchedule, prior: Prior, *, decays: bool, positive: bool) -> DecayBelief:
+        """Return the prior; where the rate never changes after its warm-up (``decays`` is False) there is none."""
+        if not decays:
+            return cls(np.zeros(1), np.zeros((1, 1)))
+        median = _median(data, schedule, prior, positive=positive)
+        b = np.concatenate(([0.0], median * np.exp(prior.decay_spread * _NODES)))
+        shares = (1.0 - prior.decay_none) * _WEIGHTS / _WEIGHTS.sum()
+        weight = np.log(np.concatenate(([prior.decay_none], shares)))
+        return cls(b, np.broadcast_to(weight, (len(prior.responses), b.size)))
+
+    def after(self, response: NDArray[np.intp], b: FloatArray, weight: FloatArray) -> DecayBelief:
+        """Return the marginal of (response, b) that a fit has left, on the same grid.
+
+        Args:
+            response: Index of the response of each of a fit's laws, shape (N,).
+            b: Their amplitudes, out of those of this belief [unit of the loss], shape (N,).
+            weight: Their weights, shape (N,).
+        """
+        share = np.zeros(self.log_weight.shape)
+        np.add.at(share, (response, np.searchsorted(self.b, b)), weight)
+        return DecayBelief(self.b, np.log(share + _LEAST))
+
+
+@dataclass(frozen=True, eq=False)
+class HiddenDecay:
+    r"""The chance that a run of which nobody told the schedule will yet lower its rate.
+
+    Most runs do. Where the learning rate ahead is not known the forecast is the one at the present rate, but with the
+    probability of the prior the loss ends lower, by what a decay brings times the share of the run that is left.
+
+    Args:
+        fall: By how much lower it may end [unit of the loss], shape (K,).
+        weight: Probability of each, shape (K,), summing to 1.
+        now: The present step [steps].
+        horizon: Planned end [steps].
+    """
+
+    fall: FloatArray
+    weight: FloatArray
+    now: float
+    horizon: float
+
+    @classmethod
+    def of(cls, data: FitData, schedule: LRSchedule, prior: Prior, *, positive: bool) -> HiddenDecay | None:
+        """Return the belief, None where the schedule is known or nothing of the run is left."""
+        probability, spread = prior.hidden_decay
+        horizon = float(schedule.horizon)
+        if schedule.known or horizon <= data.now or probability == 0.0:
+            return None
+        fall = (1.0 - data.now / horizon) * _median(data, schedule, prior, positive=positive)
+        return cls(
+            np.concatenate(([0.0], fall * np.exp(spread * _NORMAL_NODES))),
+            np.concatenate(([1.0 - probability], probability * _NORMAL_WEIGHTS)),
+            data.now,
+            horizon,
+        )
+
+    def at(self, S: FloatArray) -> FloatArray:
+        """Return how much lower the loss may be at steps S, shape (P,), as an array of shape (K, P)."""
+        share = np.clip((S - self.now) / (self.horizon - self.now), 0.0, 1.0)
+        return np.outer(self.fall, share)
