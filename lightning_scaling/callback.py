@@ -1,4 +1,4 @@
-"""ScalingLawMonitor: the callback that watches a Trainer's loss, says where it will land, and can stop the run."""
+"""ScalingLawMonitor: the callback that watches a Trainer's losses, says where they will land, and can stop the run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _VERSION = 1
 
 
 class ScalingLawMonitor(LightningCallback):
-    r"""Watch the training loss step by step, forecast where it will end, and stop the run if told when to.
+    r"""Watch the training loss, a validation loss or both, forecast where they end, and stop the run if told when to.
 
     The law is :math:`L(S) = E + (S_c/S)^{\alpha_S}`, what L(N, S) of Kaplan et al. 2020 (arXiv:2001.08361) says of one
     run, with the learning rates ahead taken into account. At a bounded number of moments the losses are fetched from
@@ -44,9 +44,20 @@ class ScalingLawMonitor(LightningCallback):
     - one sentence when the advice changes and at each quarter of the run, and at the end a table of the forecasts
       beside what happened.
 
+    All of this speaks of the loss that ``monitor`` names: the training loss of every optimizer step unless told
+    otherwise. A second loss is forecast beside it, without rules: the training loss where a metric is monitored, and
+    else a validation loss, if one is logged under a usual name (``val_loss``, ``val/loss``, ``valid_loss``,
+    ``eval_loss``, …). Its forecast is in `forecasts`, in the sentences, and in loggers and ``callback_metrics`` under
+    ``scaling/val_loss/`` or ``scaling/train_loss/``.
+
+    A logged metric is taken when it is renewed, after a validation or an epoch, at most once per optimizer step, and
+    forecast from some ten values on. It has to be a loss, which is better when smaller. One that is logged for single
+    training steps is taken once per epoch, with the noise of its step: log it with ``on_epoch=True``. Across ranks it
+    is what rank 0 sees, the mean only if it was logged with ``sync_dist=True``.
+
     The planned end, the learning rates ahead, N and the batch size are read off the Trainer; each can be given instead.
-    Across ranks the loss is the mean over all of them, and rank 0 does the thinking: `forecast`, `advice` and `history`
-    are found there.
+    Across ranks the training loss is the mean over all of them, and rank 0 does the thinking: `forecast`, `advice` and
+    `history` are found there.
 
     A stop acts after a fifth of the run at the earliest, once it has stood for a tenth of it, and on a learning rate
     ahead that is known; `Diverged` acts at once on NaN and at the second look otherwise. It is agreed by all ranks,
@@ -56,6 +67,8 @@ class ScalingLawMonitor(LightningCallback):
     Once training has begun nothing here raises: what fails is warned of once, and training goes on.
 
     Args:
+        monitor: Key of a logged loss in ``trainer.callback_metrics``, such as ``val_loss``; default: the training loss
+            of every step.
         stop: A rule or several that may end the run; none: advice only.
         horizon: Planned end of the run [steps]; default: what the Trainer plans.
         lr_schedule: Learning rate of steps 1..horizon [any unit]; default: found by replaying a copy of the schedulers.
@@ -64,13 +77,15 @@ class ScalingLawMonitor(LightningCallback):
             batch.
         level: Probability that an interval holds its number [1].
         refits: Fits over a run of known length: half of them evenly spread, half at steps of equal ratio before the
-            first of those. Losses that break away are looked at sooner.
+            first of those. Losses that break away are looked at sooner. Of a logged metric so many first values are
+            each followed by a fit as well.
         name: Prefix of the metrics; tells two monitors of one Trainer apart.
         verbose: Whether to print the sentences and the closing table.
 
     Raises:
         TypeError: If an argument is of the wrong kind, such as a ``stop`` that is no rule.
-        ValueError: If a number is out of its range, or ``lr_schedule`` has not ``horizon`` entries.
+        ValueError: If a number is out of its range, ``monitor`` is one of the callback's own metrics, or
+            ``lr_schedule`` has not ``horizon`` entries.
 
     Example::
 
@@ -87,6 +102,7 @@ class ScalingLawMonitor(LightningCallback):
 
     def __init__(
         self,
+        monitor: str | None = None,
         stop: StopRule | list[StopRule] | None = None,
         *,
         horizon: int | None = None,
@@ -99,7 +115,9 @@ class ScalingLawMonitor(LightningCallback):
         verbose: bool = True,
     ) -> None:
         super().__init__()
-        self._settings = Settings.of(stop, horizon, lr_schedule, N, tokens_per_step, level, refits, name, verbose)
+        self._settings = Settings.of(
+            monitor, stop, horizon, lr_schedule, N, tokens_per_step, level, refits, name, verbose
+        )
         if name != "scaling":
             self.state_key = f"ScalingLawMonitor[{name}]"
         self._session: Session | None = None
@@ -110,17 +128,26 @@ class ScalingLawMonitor(LightningCallback):
     @property
     def forecast(self) -> Forecast | None:
         """The newest forecast, None before the first."""
-        return None if self._session is None else self._session.live.forecast
+        return None if self._session is None else self._session.losses.main.live.forecast
+
+    @property
+    def forecasts(self) -> Mapping[str, Forecast]:
+        """The newest forecasts of all losses by their names: ``train_loss`` and the key of the logged metric.
+
+        A monitored metric that is itself called ``train_loss`` keeps its name; the loss of every step is
+        ``step_loss`` then.
+        """
+        return {} if self._session is None else self._session.losses.forecasts()
 
     @property
     def advice(self) -> Advice | None:
         """The newest advice, None before the first forecast; after a stop, the one that stopped the run."""
-        return None if self._session is None else self._session.live.advice
+        return None if self._session is None else self._session.losses.main.live.advice
 
     @property
     def history(self) -> tuple[ForecastRecord, ...]:
         """All forecasts so far, oldest first."""
-        return () if self._session is None else self._session.live.ledger.records
+        return () if self._session is None else self._session.losses.main.live.ledger.records
 
     @property
     def curve(self) -> LossCurve:
@@ -129,7 +156,7 @@ class ScalingLawMonitor(LightningCallback):
 
     def summary(self) -> str:
         """Return the table of the forecasts at 10, 20, … 90 % of the run, beside what happened once it is over."""
-        return "The run has not begun." if self._session is None else self._session.live.summary(self.curve)
+        return "The run has not begun." if self._session is None else self._session.summary()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Take up a run, or go on with it."""
@@ -147,7 +174,8 @@ class ScalingLawMonitor(LightningCallback):
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Note that the training data begins anew."""
         if self._active and self._session is not None:
-            self._guard(self._session.epoch_started)
+            session = self._session
+            self._guard(lambda: session.epoch_started(trainer))
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
         """Keep the loss of a manual ``backward``, in case ``training_step`` does not return it."""
@@ -174,8 +202,20 @@ class ScalingLawMonitor(LightningCallback):
             except Exception as error:
                 self._fail(error)
 
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Note what was logged before the validation."""
+        if self._active and self._session is not None:
+            session = self._session
+            self._guard(lambda: session.validation_started(trainer))
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Take the metric that the validation has renewed; its value stays where it is."""
+        if self._active and self._session is not None:
+            session = self._session
+            self._guard(lambda: session.validation_ended(trainer))
+
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Look at the plan again, and at a stop that ``min_epochs`` has put off."""
+        """Take an epoch's metric; look at the plan again, and at a stop that ``min_epochs`` has put off."""
         if self._active and self._session is not None:
             session = self._session
             self._guard(lambda: session.epoch_ended(trainer, pl_module))

@@ -24,6 +24,8 @@ _INTERVALS = ("final_loss", "converged_loss", "present_loss", "remaining_gain", 
 _TENTHS = tuple(range(1, 10))
 #: Records kept; a run that is refitted more often drops every second one of the older half.
 _MAX_RECORDS = 512
+#: Last part of a run whose mean loss is its final loss.
+LAST_PART = 0.02
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,14 @@ class ForecastLedger:
                 found.append((tenth, inside[-1]))
         return found
 
-    def table(self, actual: float | None = None, error: float = 0.0) -> str:
+    def table(self, actual: float | None = None, error: float = 0.0, *, of: str = "the loss") -> str:
         """Return the forecasts made at 10, 20, … 90 % of the run, as text.
 
         Args:
             actual: Loss at the planned end [unit of the losses], None if the run ended before it.
             error: Standard error of it from the noise of single batches [same unit]. Forecasts are of the expected
                 loss; this noise comes on top when they are held against what happened.
+            of: What the loss is called in the title.
 
         Returns:
             A table of a few lines. Where there is no forecast to show, one line that says so.
@@ -149,7 +152,7 @@ class ForecastLedger:
             cells.append(row)
         if known:
             cells.append(["100 %", _thousands(horizon), f"ended at {truth:.4g}"])
-        lines = [f"Forecasts of the loss at step {_thousands(horizon)}{', and what happened' if known else ''}"]
+        lines = [f"Forecasts of {of} at step {_thousands(horizon)}{', and what happened' if known else ''}"]
         lines += _aligned(cells, right=(True, True, False, True, False))
         if usable:
             lines.append(f"{hits} of {usable} forecasts held the loss inside its interval.")
@@ -192,7 +195,7 @@ class ForecastLedger:
         return next((r.horizon for r in reversed(self._records) if r.horizon is not None), None)
 
 
-def recent_loss(curve: LossCurve, share: float = 0.02) -> float:
+def recent_loss(curve: LossCurve, share: float = LAST_PART) -> float:
     """Return the mean loss over the last part of a run, which is what a forecast of its end is held against.
 
     Args:
@@ -212,7 +215,7 @@ def recent_loss(curve: LossCurve, share: float = 0.02) -> float:
     return float(np.average(curve.L[last], weights=curve.count[last]))
 
 
-def recent_error(curve: LossCurve, share: float = 0.02) -> float:
+def recent_error(curve: LossCurve, share: float = LAST_PART) -> float:
     """Return the standard error of `recent_loss` from the noise of single steps [unit of the curve], 0 if not known."""
     if not len(curve):
         return 0.0

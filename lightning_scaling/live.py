@@ -13,7 +13,7 @@ from lightning_scaling.advice import Action, Advice, Reason, StopRule, advise
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.forecast import Forecast, forecast
 from lightning_scaling.judge import BROKEN_AFTER
-from lightning_scaling.ledger import ForecastLedger, ForecastRecord, recent_error, recent_loss
+from lightning_scaling.ledger import LAST_PART, ForecastLedger, ForecastRecord, recent_error, recent_loss
 from lightning_scaling.refits import next_refit
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.verdict import Verdict
@@ -48,6 +48,7 @@ class LiveForecast:
         rules: When to stop; none: advise only.
         level: Probability that an interval holds its number [1].
         refits: Refits over the whole run.
+        loss: What the loss is called in the closing words.
 
     Attributes:
         horizon: Planned end [steps], None where it is not known.
@@ -61,10 +62,13 @@ class LiveForecast:
         acts_on: The reason of that rule.
     """
 
-    def __init__(self, rules: Sequence[StopRule] = (), *, level: float = 0.9, refits: int = 40) -> None:
+    def __init__(
+        self, rules: Sequence[StopRule] = (), *, level: float = 0.9, refits: int = 40, loss: str = "the loss"
+    ) -> None:
         self._rules = tuple(rules)
         self._level = level
         self._refits = refits
+        self._loss = loss
         self.horizon: int | None = None
         self.schedule: LRSchedule | None = None
         self.peak = 1.0
@@ -96,6 +100,16 @@ class LiveForecast:
                 self.schedule, self.peak = schedule, peak
         self.horizon = horizon
         self.next_step = next_refit(step, horizon, self._refits)
+
+    def adopt(self, other: LiveForecast) -> None:
+        """Take over the plan of another loss of the same run."""
+        self.horizon, self.schedule, self.peak = other.horizon, other.schedule, other.peak
+        self.next_step = next_refit(self.last_step, self.horizon, self._refits)
+
+    @property
+    def last_step(self) -> int:
+        """The step of the newest forecast, 0 before the first."""
+        return self.ledger.records[-1].step if len(self.ledger) else 0
 
     def keeps_promise(self, step: int, lr: float) -> bool:
         """Return whether the rate in use at a step is, near enough, the planned one; True where there is no plan."""
@@ -222,18 +236,26 @@ class LiveForecast:
         gain = f.remaining_gain.mid if f.verdict.usable else math.nan
         return [float(x) for x in (*ahead, *law, gain, f.alpha_S.mid, f.present_loss.mid)]
 
-    def summary(self, curve: LossCurve) -> str:
-        """Return the closing words: what was forecast on the way beside what happened."""
+    def summary(self, curve: LossCurve, step: int | None = None) -> str:
+        """Return the closing words: what was forecast on the way beside what happened.
+
+        Args:
+            curve: The run so far.
+            step: Step that the run has reached, where the loss is not known at every step; default: the curve's.
+        """
+        step = curve.step if step is None else step
         if curve.n_nonfinite:
             broke = f"The last {curve.n_nonfinite:,} losses were NaN or infinite: the run has no final loss."
-            return f"{broke.replace(',', ' ')}\n{self.ledger.table()}"
-        if self.horizon is None or curve.step >= self.horizon:
-            return self.ledger.table(recent_loss(curve), recent_error(curve))
-        where = f"The run ended at step {curve.step:,} of {self.horizon:,}".replace(",", " ")
+            return f"{broke.replace(',', ' ')}\n{self.ledger.table(of=self._loss)}"
+        if self.horizon is None or step >= self.horizon:
+            # A value from before the last part of a run is not its end.
+            known = self.horizon is None or curve.step >= (1.0 - LAST_PART) * self.horizon
+            return self.ledger.table(recent_loss(curve) if known else None, recent_error(curve), of=self._loss)
+        where = f"The run ended at step {step:,} of {self.horizon:,}".replace(",", " ")
         why = f", {self.acts_on.value}" if self.wants_stop and self.acts_on is not None else ""
-        saved = f"{1.0 - curve.step / self.horizon:.0%}".replace("%", " %")
-        loss = f"mean loss of its last steps {recent_loss(curve):.4g}"
-        return f"{where} ({saved} of its steps saved{why}); {loss}.\n{self.ledger.table()}"
+        saved = f"{1.0 - step / self.horizon:.0%}".replace("%", " %")
+        loss = f"{self._loss} was {recent_loss(curve):.4g} over its last steps"
+        return f"{where} ({saved} of its steps saved{why}); {loss}.\n{self.ledger.table(of=self._loss)}"
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists."""

@@ -56,7 +56,7 @@ class Verdict(Enum):
         "repeated data",
         True,
         "The training loss drops where the data begin again: it tells of data seen before, not of held-out loss.",
-        "Watch a validation loss beside it.",
+        "Go by a validation loss: one that is logged in a Trainer is forecast beside the training loss.",
     )
     FLAT = (
         "flat",

@@ -208,6 +208,29 @@ def test_closing_words() -> None:
     assert "what happened" in live.summary(curve(2000))
 
 
+def test_closing_words_of_a_loss_that_is_not_known_at_every_step() -> None:
+    live = LiveForecast(loss="val_loss")
+    live.plan(2000, RATES)
+    live.refit(curve(1800))
+    assert "what happened" not in live.summary(curve(1900), 2000)  # a value from step 1 900 is not the end
+    ended = live.summary(curve(1970), 2000)
+    assert ended.startswith("Forecasts of val_loss at step 2 000, and what happened")
+    stopped = live.summary(curve(1500), 1600)
+    assert stopped.startswith("The run ended at step 1 600 of 2 000 (20 % of its steps saved); val_loss was 2.")
+
+
+def test_a_plan_is_adopted() -> None:
+    first, second = LiveForecast(), LiveForecast()
+    first.plan(2000, RATES)
+    second.refit(curve(300))
+    second.adopt(first)
+    assert (second.horizon, second.schedule, second.peak) == (2000, first.schedule, first.peak)
+    assert second.next_step == 400
+    second.refit(curve(1000))
+    first.refit(curve(1000))
+    assert second.values() == first.values()
+
+
 def test_a_run_that_broke_has_no_end_to_be_held_against() -> None:
     live = started()
     builder = CurveBuilder()

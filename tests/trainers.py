@@ -62,6 +62,24 @@ def scripted_module(
     return Scripted()
 
 
+def validated_module(
+    val_loss: Callable[[int], float] = lambda step: law(step) + 1.0,
+    *,
+    key: str = "val_loss",
+    package: str = "lightning.pytorch",
+    **script: Any,
+) -> Any:
+    """Return a scripted module that logs val_loss(s) in validation, and nonsense where no step has been done."""
+    parent = type(scripted_module(package=package, **script))
+
+    class Validated(parent):  # type: ignore[misc, valid-type]
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            step = self.trainer.global_step
+            self.log(key, torch.tensor(val_loss(step) if step else 1e3))
+
+    return Validated()
+
+
 def loader(batches: int, *, batch_size: int = 1) -> DataLoader[Any]:
     """Return a loader of so many batches of zeros."""
     return DataLoader(torch.zeros(batches * batch_size, 2), batch_size=batch_size)  # type: ignore[arg-type]
@@ -99,6 +117,22 @@ def fit(
     """Fit a scripted module for so many steps under a monitor; return the Trainer."""
     runner = trainer(monitor, *others, max_steps=steps, **settings)
     runner.fit(module or scripted_module(), loader(batches or steps))
+    return runner
+
+
+def validate(
+    monitor: Any,
+    *others: Any,
+    steps: int = T,
+    every: int = 10,
+    batches: int | None = None,
+    module: Any = None,
+    ckpt_path: Path | None = None,
+    **settings: Any,
+) -> Any:
+    """Fit a module for so many steps with a validation every so many batches; return the Trainer."""
+    runner = trainer(monitor, *others, **{"max_steps": steps, "val_check_interval": every} | settings)
+    runner.fit(module or validated_module(), loader(batches or steps), loader(1), ckpt_path=ckpt_path)
     return runner
 
 

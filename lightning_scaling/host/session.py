@@ -10,12 +10,14 @@ import torch.distributed as dist
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.host.batch import batch_size, data_ranks
 from lightning_scaling.host.horizon import PlannedEnd, planned_end
+from lightning_scaling.host.losses import Losses
 from lightning_scaling.host.outlets import Outlets, say_warning
 from lightning_scaling.host.plan import Plan, make_plan, past_rates
+from lightning_scaling.host.series import Series
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.host.size import describe_size, model_size
 from lightning_scaling.host.steps import StepTracker, is_half_precision, logged_step, may_stop
-from lightning_scaling.live import METRICS, LiveForecast
+from lightning_scaling.live import METRICS
 from lightning_scaling.recorder import CurveRecorder
 
 #: Steps between two fetches of the losses where no refit asks for one sooner.
@@ -25,7 +27,7 @@ RANK_BUFFER = 64
 
 
 class Session:
-    """The state of one fit: losses on their way, the forecast, the plan, and whether to stop.
+    """The state of one fit: losses on their way, their forecasts, the plan, and whether to stop.
 
     Across ranks every rank has a session and fetches at the same steps, which depend on nothing but the step; rank 0
     alone forecasts, and each fetch carries its numbers and its vote to all ranks.
@@ -61,7 +63,7 @@ class Session:
         self._distrust = 0  # how often the rate in use was not the planned one
         self._batches: int | None = None
         self._pass_ended_at = 0
-        self.live, self.recorder = self._new_records()
+        self.losses = self._new_losses()
         self.tracker.start(trainer, pl_module, self._restore(trainer, state))
         try:
             self.plan = self._make_plan(trainer, pl_module)
@@ -79,10 +81,12 @@ class Session:
         """
         tracker = self.tracker
         try:
-            self.recorder.append(tracker.step, tracker.loss, tracker.lr)
+            self.losses.steps.recorder.append(tracker.step, tracker.loss, tracker.lr)
             if tracker.step >= self._next_flush:
                 self._next_flush = self._flush_after(tracker.step)
                 self._flush(trainer, pl_module)
+            if self.losses.metric.is_fresh and self._thinks and not self.muted:
+                self._look(trainer)
             if not self._introduced:
                 self._introduce(trainer, pl_module, batch)
             if tracker.error is not None:
@@ -91,14 +95,33 @@ class Session:
             if self._stop_asked:
                 self._stop(trainer, epochs_done=trainer.current_epoch)
 
-    def epoch_started(self) -> None:
-        """Note that the data begins anew."""
+    def epoch_started(self, trainer: Any) -> None:
+        """Note that the data begins anew; what the module logged when its last epoch ended is there only now."""
+        if self.settings.monitor is not None:
+            self._take(trainer)
         if self._pass_ended_at:
-            self.recorder.mark_epoch_end(self._pass_ended_at)
+            self.losses.steps.recorder.mark_epoch_end(self._pass_ended_at)
             self._pass_ended_at = 0
+
+    def validation_started(self, trainer: Any) -> None:
+        """Note what was logged before."""
+        if self.losses.metric.name is not None:
+            self.losses.metric.note(self._logged(trainer))
+
+    def validation_ended(self, trainer: Any) -> None:
+        """Take the metric that is watched; where none is named, look for a validation loss."""
+        losses = self.losses
+        if losses.metric.name is None:
+            if not losses.find(list(self._logged(trainer))):
+                return
+            if self.settings.verbose and self._thinks:
+                self._outlets.say(trainer, f"{losses.metric.name} is forecast beside the training loss.")
+        self._take(trainer, complain=True)
 
     def epoch_ended(self, trainer: Any, pl_module: Any) -> None:
         """Look at the plan again: the length of an epoch may have become known, and ``min_epochs`` be reached."""
+        if self.settings.monitor is not None:  # on every rank: this look may make Lightning reduce an epoch's metrics
+            self._take(trainer, complain=not trainer.enable_validation)
         if self._stop_asked:
             self._stop(trainer, epochs_done=trainer.current_epoch + 1)
         if trainer.should_stop:
@@ -115,45 +138,53 @@ class Session:
             trainer: The Trainer.
             together: Whether every rank is here; if not, nothing waits for another rank.
         """
+        losses = self.losses
         if self.across_ranks and not together:
-            self.recorder.discard()
+            losses.steps.recorder.discard()
         else:
-            self.recorder.flush()
-        if not self._thinks or self.muted or not len(self.recorder.builder):
+            losses.steps.recorder.flush()
+        if together and self.settings.monitor is not None:
+            self._take(trainer, complain=True, at_once=True)
+        if not self._thinks or self.muted:
             return
-        known = self.live.ledger.records[-1].step if len(self.live.ledger) else 0
-        if self.recorder.step > known and self.stopped_by is None:
-            self._refit(trainer, logged_at=max(logged_step(trainer) - 1, 0))
-        if self.settings.verbose:
-            self._outlets.tell("\n" + self.live.summary(self.recorder.builder.curve()))  # the bar may be closed already
+        losses.metric.fetch()
+        for series in (losses.beside, losses.main):
+            if series.is_behind() and (series is losses.beside or self.stopped_by is None):
+                self._refit(trainer, series, logged_at=max(logged_step(trainer) - 1, 0))
+        if self.settings.verbose and len(losses.main.recorder.builder):
+            self._outlets.tell("\n" + losses.summary(self.tracker.step))  # the bar may be closed already
 
     def curve(self) -> LossCurve:
-        """Return the loss so far; on one rank this fetches the newest losses."""
-        return self.recorder.curve(N=self._N)
+        """Return the main loss so far; on one rank this fetches the newest losses."""
+        return self.losses.main.recorder.curve(N=self._N)
+
+    def summary(self) -> str:
+        """Return the closing words; on one rank this fetches the newest losses."""
+        self.curve()
+        return self.losses.summary(self.tracker.step)
 
     def mute(self) -> None:
         """Think no more; go on taking part in what other ranks wait for."""
         self.muted = True
-        self.recorder.note = [0.0] * len(self.recorder.note)
+        recorder = self.losses.steps.recorder
+        recorder.note = [0.0] * len(recorder.note)
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists."""
         return {
             "step": self.tracker.step,
             "global_step": self.tracker.global_step,
-            "recorder": self.recorder.state_dict(),
-            "live": self.live.state_dict(),
+            **self.losses.state_dict(),
             "stopped_by": self.stopped_by,
         }
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
-    def _new_records(self) -> tuple[LiveForecast, CurveRecorder]:
-        live = LiveForecast(self.settings.rules, level=self.settings.level, refits=self.settings.refits)
+    def _new_losses(self) -> Losses:
         recorder = CurveRecorder(
-            buffer=4 * BUFFER, across_ranks=self.across_ranks, note_size=2 + len(METRICS), device=self._device
+            buffer=4 * BUFFER, across_ranks=self.across_ranks, note_size=2 + 2 * len(METRICS), device=self._device
         )
-        return live, recorder
+        return Losses(self.settings, recorder)
 
     def _restore(self, trainer: Any, state: Mapping[str, Any] | None) -> int | None:
         """Go on from a state; return the optimizer steps done, None where only the Trainer knows."""
@@ -162,26 +193,25 @@ class Session:
         try:
             if trainer.global_step < state["global_step"]:
                 return None  # a new run with the same callback
-            self.live.load_state_dict(state["live"])
-            self.recorder.load_state_dict(state["recorder"])
+            self.losses.load_state_dict(state)
             behind = int(trainer.global_step - state["global_step"])
             if (reason := state["stopped_by"]) is not None:
-                self.live.overrule(reason)
+                self.losses.main.live.overrule(reason)
                 self._overruled = reason.lower().replace("_", " ")
             return int(state["step"]) + behind // max(len(trainer.optimizers), 1)
         except Exception as error:
             say_warning(f"Expected a readable state of ScalingLawMonitor, got {error!r}, so its curve begins anew.")
-            self.live, self.recorder = self._new_records()
+            self.losses = self._new_losses()
             return None
 
     def _make_plan(self, trainer: Any, pl_module: Any, *, trust_plan: bool = True) -> Plan:
-        step = self.tracker.step
-        curve = self.recorder.builder.curve()
-        past = past_rates(step, self.live.schedule if trust_plan else None, self.live.peak, curve)
+        step, steps = self.tracker.step, self.losses.steps
+        past = past_rates(step, steps.live.schedule if trust_plan else None, steps.live.peak, steps.curve(None))
         plan = make_plan(trainer, pl_module, self.settings, step=step, past=past, batches=self._batches)
         if self._distrust > 1:
             plan = Plan(plan.end, None, "learning rate ahead not known (the one in use is not the scheduler's)")
-        self.live.plan(plan.end.step, plan.rates, step=self.recorder.step)
+        steps.live.plan(plan.end.step, plan.rates, step=steps.recorder.step)
+        self.losses.metric.live.adopt(steps.live)
         return plan
 
     def _end_moved(self, trainer: Any) -> bool:
@@ -190,19 +220,19 @@ class Session:
         return planned_end(trainer, step=self.tracker.step, batches=self._batches).step != self.plan.end.step
 
     def _flush(self, trainer: Any, pl_module: Any) -> None:
-        recorder, live = self.recorder, self.live
+        losses, recorder = self.losses, self.losses.steps.recorder
         try:
             recorder.flush(wait=False)
         finally:
             if self.across_ranks:
                 self._stop_asked = recorder.heard[0] > 0.0
         if self.across_ranks and recorder.heard[1]:
-            self._offer(trainer, recorder.heard[2:])
+            self._offer(trainer, losses.main, recorder.heard[2 : 2 + len(METRICS)])
+            self._offer(trainer, losses.beside, recorder.heard[2 + len(METRICS) :])
         if self._thinks and not self.muted:
             self._watch_rate(trainer, pl_module)
-            alarmed = live.is_alarmed(recorder.builder.n_nonfinite, recorder.latest, recorder.latest_error)
-            if recorder.step >= live.next_step or alarmed:
-                self._refit(trainer, logged_at=logged_step(trainer))
+            if losses.steps.is_due():
+                self._refit(trainer, losses.steps, logged_at=logged_step(trainer))
                 if not self.across_ranks:
                     self._next_flush = self._flush_after(self.tracker.step)
 
@@ -210,54 +240,79 @@ class Session:
         """Return the step of the next flush; across ranks it must follow from the step alone."""
         if self.across_ranks:
             return step + min(max(step // 16, 4), RANK_BUFFER)
-        return max(min(self.live.next_step, step + BUFFER), step + 1)
+        return max(min(self.losses.steps.live.next_step, step + BUFFER), step + 1)
+
+    def _take(self, trainer: Any, *, complain: bool = False, at_once: bool = False) -> None:
+        """Take the metric if it has been renewed, without waiting for it; maybe warn of one that is never there."""
+        metrics = self._logged(trainer)
+        self.losses.metric.take(metrics, self.tracker.step, self.tracker.lr)
+        if complain and self._thinks and not self.muted:
+            self.losses.metric.complain(metrics, at_once=at_once)
+
+    def _logged(self, trainer: Any) -> dict[str, Any]:
+        """Return what others have logged."""
+        ours = f"{self.settings.name}/"
+        return {
+            key: value
+            for key, value in trainer.callback_metrics.items()
+            if not (key.startswith(ours) and key.rpartition("/")[2] in METRICS)
+        }
+
+    def _look(self, trainer: Any) -> None:
+        """Fetch what was taken of the metric, and forecast."""
+        metric = self.losses.metric
+        metric.fetch()
+        if metric.is_due():
+            self._refit(trainer, metric, logged_at=logged_step(trainer))
 
     def _watch_rate(self, trainer: Any, pl_module: Any) -> None:
         """Hold the rate in use against the planned one; plan again once, then believe no plan any more."""
-        lr = self.recorder.lr
-        if lr is None or self.settings.rates is not None or self.live.keeps_promise(self.recorder.step, lr):
+        steps, lr = self.losses.steps, self.losses.steps.recorder.lr
+        if lr is None or self.settings.rates is not None or steps.live.keeps_promise(steps.recorder.step, lr):
             return
         self._distrust += 1
         self.plan = self._make_plan(trainer, pl_module, trust_plan=False)
         if self.settings.verbose:
             self._outlets.say(
-                trainer, f"Step {self.recorder.step}: the learning rate left its schedule; now: {self.plan}."
+                trainer, f"Step {steps.recorder.step}: the learning rate left its schedule; now: {self.plan}."
             )
 
-    def _refit(self, trainer: Any, *, logged_at: int) -> None:
-        live = self.live
-        changed = live.refit(self.recorder.builder.curve(N=self._N))
-        values = live.values()
-        self._outlets.log(trainer, dict(zip(METRICS, values, strict=True)), logged_at)
-        self._outlets.show(trainer, live.reading())
+    def _refit(self, trainer: Any, series: Series, *, logged_at: int) -> None:
+        losses, main, values = self.losses, self.losses.main.live, series.live.values
+        changed = series.live.refit(series.curve(self._N))
+        self._outlets.log(trainer, losses.numbers(series, values()), logged_at)
         if self.across_ranks:
-            self.recorder.note = [float(live.wants_stop), 1.0, *values]
+            losses.steps.recorder.note = [float(main.wants_stop), 1.0, *main.values(), *losses.beside.live.values()]
         else:
-            self._stop_asked = live.wants_stop
-            self._offer(trainer, values)
-        if changed and self.settings.verbose and live.advice is not None:
-            self._outlets.say(trainer, live.sentence)
+            self._stop_asked = main.wants_stop
+            self._offer(trainer, series, values())
+        if series is losses.main:
+            self._outlets.show(trainer, main.reading())
+            if changed and self.settings.verbose:
+                self._outlets.say(trainer, losses.sentence())
 
     def _introduce(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         """Say once what was found; only after the first step do lazy modules and the batch size show."""
         self._introduced = True
-        self._offer(trainer, self.live.values())  # what a resumed run knows already
-        self._outlets.show(trainer, self.live.reading())
+        for series in (self.losses.main, self.losses.beside):
+            self._offer(trainer, series, series.live.values())  # what a resumed run knows already
+        self._outlets.show(trainer, self.losses.main.live.reading())
         settings, size = self.settings, model_size(pl_module if trainer.model is None else trainer.model)
         if settings.tokens_per_step is not None:
-            self.recorder.set_batch_size(float(settings.tokens_per_step))
+            self.losses.set_batch_size(float(settings.tokens_per_step))
             per_step = f"{settings.tokens_per_step:,} tokens per step".replace(",", " ")
         else:
             accumulate = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
             found = batch_size(batch, accumulate=accumulate, ranks=data_ranks(trainer))
             if found is not None and found.unit == "tokens":
-                self.recorder.set_batch_size(float(found.per_step))
+                self.losses.set_batch_size(float(found.per_step))
             per_step = "batch size not known" if found is None else str(found)
         if settings.N is None and size is not None and size.non_embedding > 0:
             self._N = float(size.non_embedding)
         if settings.verbose and self._thinks:
             N = describe_size(size) if settings.N is None else f"N = {settings.N:.4g} as given"
-            self._outlets.say(trainer, f"ScalingLawMonitor: {N}, {self.plan}, {per_step}.")
+            of = "" if settings.monitor is None else f" of {settings.monitor}"
+            self._outlets.say(trainer, f"ScalingLawMonitor{of}: {N}, {self.plan}, {per_step}.")
             if self._overruled:
                 self._outlets.say(
                     trainer, f"The run was stopped before ({self._overruled}): that advises only from here on."
@@ -268,12 +323,14 @@ class Session:
                 "compute the loss of training_step in float32, for example from logits.float()."
             )
 
-    def _offer(self, trainer: Any, values: Sequence[float]) -> None:
-        self._outlets.offer(trainer, dict(zip(METRICS, values, strict=True)))
+    def _offer(self, trainer: Any, series: Series, values: Sequence[float]) -> None:
+        if series.name is not None:
+            self._outlets.offer(trainer, self.losses.numbers(series, values))
 
     def _stop(self, trainer: Any, *, epochs_done: int) -> None:
         """Ask the Trainer to stop, not before it may: it would keep the wish even if we changed our mind."""
         if trainer.should_stop or not may_stop(trainer, epochs_done=epochs_done):
             return
         trainer.should_stop = True
-        self.stopped_by = "" if self.live.acts_on is None else self.live.acts_on.name
+        reason = self.losses.main.live.acts_on
+        self.stopped_by = "" if reason is None else reason.name

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.advice import StopRule
+from lightning_scaling.live import METRICS
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,7 @@ class Settings:
         ValueError: If a number is out of its range.
     """
 
+    monitor: str | None
     rules: tuple[StopRule, ...]
     horizon: int | None
     rates: NDArray[np.float64] | None
@@ -34,6 +36,7 @@ class Settings:
     @classmethod
     def of(
         cls,
+        monitor: str | None,
         stop: StopRule | Sequence[StopRule] | None,
         horizon: int | None,
         lr_schedule: Sequence[float] | None,
@@ -45,6 +48,7 @@ class Settings:
         verbose: bool,
     ) -> Settings:
         """Check the arguments of a monitor."""
+        _require_key(monitor, name)
         for argument, value in (("horizon", horizon), ("tokens_per_step", tokens_per_step)):
             _require_count(argument, value, least=1)
         _require_count("refits", refits, least=4)
@@ -65,6 +69,7 @@ class Settings:
                 "per step up to the horizon, or leave one of the two out."
             )
         return cls(
+            monitor=monitor,
             rules=_rules(stop),
             horizon=horizon if rates is None else rates.size,
             rates=rates,
@@ -74,6 +79,26 @@ class Settings:
             refits=refits,
             name=name,
             verbose=bool(verbose),
+        )
+
+
+def _require_key(monitor: object, name: str) -> None:
+    if monitor is None:
+        return
+    if not isinstance(monitor, str):
+        raise TypeError(
+            f"Expected monitor to be the key of a logged metric, got {monitor!r}, so give e.g. 'val_loss'; a rule goes "
+            "to stop=…."
+        )
+    if not monitor:
+        raise ValueError(
+            f"Expected monitor to be the key of a logged metric, got {monitor!r}, so give e.g. 'val_loss', or leave it "
+            "out for the training loss."
+        )
+    if monitor in {f"{name}/{metric}" for metric in METRICS}:
+        raise ValueError(
+            f"Expected monitor to be logged by the module, got {monitor!r}, which this monitor writes itself, so give "
+            "another name=…."
         )
 
 

@@ -15,7 +15,7 @@ from lightning_scaling import (
     ScalingLawMonitor,
     TargetUnreachable,
 )
-from tests.trainers import PACKAGES, QUIET, loader, scripted_module
+from tests.trainers import PACKAGES, QUIET, loader, validated_module
 
 pytestmark = QUIET
 
@@ -23,6 +23,10 @@ pytestmark = QUIET
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
+        ({"monitor": ""}, ValueError),
+        ({"monitor": TargetUnreachable(1.0)}, TypeError),
+        ({"monitor": "scaling/loss"}, ValueError),
+        ({"monitor": "val/final_loss", "name": "val"}, ValueError),
         ({"stop": "now"}, TypeError),
         ({"stop": [TargetUnreachable(1.0), 3]}, TypeError),
         ({"horizon": 0}, ValueError),
@@ -65,9 +69,11 @@ trainer:
   enable_checkpointing: false
   enable_progress_bar: false
   enable_model_summary: false
+  val_check_interval: 20
   callbacks:
     - class_path: lightning_scaling.ScalingLawMonitor
       init_args:
+        monitor: val_loss
         horizon: 500
         level: 0.8
         verbose: false
@@ -85,7 +91,7 @@ trainer:
           - class_path: lightning_scaling.Diverged
 """
     )
-    module = type(scripted_module(package=package))
+    module = type(validated_module(package=package))
     parsed = cli.LightningCLI(
         module, run=False, args=["--config", str(config)], save_config_callback=None, seed_everything_default=False
     )
@@ -94,5 +100,8 @@ trainer:
     assert (one._settings.horizon, one._settings.level) == (500, 0.8)
     assert other._settings.rules == (Converged(min_gain=0.01), Diverged())
     assert other._settings.horizon == 2
-    parsed.trainer.fit(parsed.model, loader(60))
+    parsed.trainer.fit(parsed.model, loader(60), loader(1))
+    assert one._settings.monitor == "val_loss"
+    assert [record.step for record in one.history] == [20, 40, 60]
     assert one.history[-1].horizon == 500
+    assert other._settings.monitor is None

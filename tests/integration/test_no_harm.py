@@ -188,7 +188,7 @@ def test_hooks_wait_for_nothing_between_flushes() -> None:
             monitor.on_train_batch_end(runner, runner.lightning_module, {"loss": loss}, torch.zeros(1, 2), step - 1)
         finally:
             Untouchable.guarded = True
-        flushes = monitor._session.recorder.flushes
+        flushes = monitor._session.losses.steps.recorder.flushes
         assert monitor._active, f"went quiet at step {step}"
     assert 5 < flushes < 60
     assert monitor.forecast is not None

@@ -15,8 +15,14 @@ import pytest
 from tests.trainers import law
 
 TIMEOUT_S = 150
-FINE = ("whole", "stop", "resume", "checkpoints")
-FAILING = ("engine fails", "one rank fails", "one rank cannot fetch", "one rank has no loss")
+FINE = ("whole", "stop", "resume", "checkpoints", "found", "metric", "metric resumed", "epoch metric")
+FAILING = (
+    "engine fails",
+    "one rank fails",
+    "one rank fails beside a metric",
+    "one rank cannot fetch",
+    "one rank has no loss",
+)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +101,36 @@ def test_resumed_on_purpose_it_goes_on(reports: dict[str, list[dict[str, Any]]])
     zero, one = reports["resume"]
     assert zero["ended"] == one["ended"] == 400
     assert zero["S"][0] == one["S"][0] == 1
+
+
+def test_a_metric_is_what_rank_0_sees_and_all_ranks_know_what_comes_of_it(
+    reports: dict[str, list[dict[str, Any]]],
+) -> None:
+    zero, one = reports["found"]
+    assert zero["seen"] == pytest.approx({"train_loss": law(300), "val_loss": law(300) + 1.0}, abs=0.1)
+    assert one["seen"] == {}
+    ours = [{key: x for key, x in r["metrics"].items() if key.startswith("scaling/")} for r in (zero, one)]
+    assert ours[0] == ours[1]
+    assert ours[1]["scaling/val_loss/final_loss"] == pytest.approx(law(300) + 1.0, abs=0.1)
+
+
+def test_both_ranks_stop_for_a_metric_and_go_on_with_it(reports: dict[str, list[dict[str, Any]]]) -> None:
+    zero, one = reports["metric"]
+    assert zero["ended"] == one["ended"] < 500
+    assert zero["stopped_by"] == "TARGET_UNREACHABLE"
+    assert zero["S"][:3] == [20, 40, 60]
+    assert zero["L"] == pytest.approx([law(int(s)) + 1.0 for s in zero["S"]])
+    zero, one = reports["metric resumed"]
+    assert zero["ended"] == one["ended"] == 500
+    assert zero["S"][:3] == [20, 40, 60]
+    assert list(zero["seen"]) == ["val_loss", "train_loss"]
+
+
+def test_the_mean_of_an_epoch_is_taken_on_all_ranks_at_once(reports: dict[str, list[dict[str, Any]]]) -> None:
+    for report in reports["epoch metric"]:
+        assert report["S"] == list(range(20, 401, 20))
+        first = sum(law(s) for s in range(1, 21)) / 20
+        assert report["L"][0] == pytest.approx(first, rel=1e-5)
 
 
 def test_sharded_models_count_in_full(reports: dict[str, list[dict[str, Any]]]) -> None:

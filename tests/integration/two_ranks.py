@@ -42,6 +42,21 @@ class Ranked(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+class Logging(Ranked):
+    """Each rank logs a validation loss of its own, and one loss per epoch of all; its hooks reduce as well."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        self.log("nll", loss, on_step=False, on_epoch=True, sync_dist=True)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        dist.all_reduce(torch.ones(3))  # would meet the reduction of "nll" if one rank looked earlier than the other
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_loss", law(self.trainer.global_step or 1) + 1.0 + self.global_rank)
+
+
 class Count(Callback):
     """Counts our collectives, which are the only float64 ones, and the steps after which they were started."""
 
@@ -62,7 +77,16 @@ class Count(Callback):
         dist.all_reduce = self.original
 
 
-def fit(name: str, monitor: ScalingLawMonitor, steps: int, *others: Any, ckpt_path: Path | None = None) -> Any:
+def fit(
+    name: str,
+    monitor: ScalingLawMonitor,
+    steps: int,
+    *others: Any,
+    ckpt_path: Path | None = None,
+    module: LightningModule | None = None,
+    batches: int | None = None,
+    **settings: Any,
+) -> Any:
     count = Count()
     trainer = Trainer(
         max_steps=steps,
@@ -74,8 +98,11 @@ def fit(name: str, monitor: ScalingLawMonitor, steps: int, *others: Any, ckpt_pa
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[monitor, count, *others],
+        **settings,
     )
-    trainer.fit(Ranked(), loader(2 * steps), ckpt_path=ckpt_path)
+    module = module or Ranked()
+    validation = loader(2) if isinstance(module, Logging) else None
+    trainer.fit(module, loader(2 * (batches or steps)), validation, ckpt_path=ckpt_path)
     report = {
         "scenario": name,
         "rank": trainer.global_rank,
@@ -85,6 +112,7 @@ def fit(name: str, monitor: ScalingLawMonitor, steps: int, *others: Any, ckpt_pa
         "S": monitor.curve.S.tolist(),
         "L": monitor.curve.L.tolist(),
         "forecasts": [r.step for r in monitor.history],
+        "seen": {name: f.final_loss.mid for name, f in monitor.forecasts.items()},
         "stopped_by": None if monitor._session is None else monitor._session.stopped_by,
     }
     print(json.dumps(report), flush=True)
@@ -101,6 +129,16 @@ def main(folder: Path) -> None:
 
     keep = ModelCheckpoint(folder / "best", monitor="scaling/final_loss", every_n_train_steps=50, save_top_k=2)
     fit("checkpoints", ScalingLawMonitor(verbose=False), 200, keep)
+
+    with_validation: dict[str, Any] = {"module": Logging(), "val_check_interval": 20}
+    fit("found", ScalingLawMonitor(verbose=False), 300, **with_validation)
+    high = TargetUnreachable(loss=2.8)
+    stopped = fit("metric", ScalingLawMonitor("val_loss", high, verbose=False), 1000, **with_validation)
+    stopped.save_checkpoint(folder / "metric.ckpt")
+    again = ScalingLawMonitor("val_loss", high, verbose=False)
+    fit("metric resumed", again, 500, ckpt_path=folder / "metric.ckpt", **with_validation)
+    epochs: dict[str, Any] = {"module": Logging(), "batches": 20}
+    fit("epoch metric", ScalingLawMonitor("nll", verbose=False), 400, **epochs)
 
     forecast = live.forecast
     live.forecast = lambda *a, **k: 1 / 0
@@ -136,6 +174,7 @@ def main(folder: Path) -> None:
 
     original, StepTracker.before_optimizer_step = StepTracker.before_optimizer_step, breaks_on_rank_1
     fit("one rank fails", ScalingLawMonitor(stop=stop, verbose=False), 400)
+    fit("one rank fails beside a metric", ScalingLawMonitor("nll", stop, verbose=False), 400, **epochs)
     StepTracker.before_optimizer_step = original
 
 

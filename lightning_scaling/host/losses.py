@@ -1,0 +1,98 @@
+"""Losses: the training loss and a logged metric side by side, one of them the main one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning_scaling.forecast import Forecast
+from lightning_scaling.host.metrics import LoggedMetric, find_validation_loss
+from lightning_scaling.host.series import Series
+from lightning_scaling.host.settings import Settings
+from lightning_scaling.live import METRICS, LiveForecast
+from lightning_scaling.recorder import CurveRecorder
+from lightning_scaling.verdict import Verdict
+
+
+class Losses:
+    """The series of a run, and what they say together.
+
+    Args:
+        settings: What the user has set; ``monitor`` decides which series is the main one.
+        recorder: Collects the training loss.
+
+    Attributes:
+        steps: The training loss of every optimizer step.
+        metric: A logged metric; without a name until one is found.
+        main: The one that advice, rules and the progress bar speak of.
+        beside: The other one.
+    """
+
+    def __init__(self, settings: Settings, recorder: CurveRecorder) -> None:
+        monitor, level, refits = settings.monitor, settings.level, settings.refits
+        ruled = LiveForecast(settings.rules, level=level, refits=refits, loss=monitor or "the loss")
+        free = LiveForecast(level=level, refits=refits)
+        self._monitor = monitor
+        # A logged metric may bear the name that the training loss has here.
+        name = "train_loss" if monitor != "train_loss" else "step_loss"
+        self.steps = Series(name, recorder, ruled if monitor is None else free)
+        self.metric = LoggedMetric(monitor, free if monitor is None else ruled, refits=refits)
+        self.main: Series = self.steps if monitor is None else self.metric
+        self.beside: Series = self.metric if monitor is None else self.steps
+
+    def find(self, keys: Sequence[str]) -> bool:
+        """Look for a validation loss among logged metrics; return whether one is found."""
+        self.metric.name = find_validation_loss(keys)
+        return self.metric.name is not None
+
+    def set_batch_size(self, B: float) -> None:
+        """Set the batch size of the steps to come [tokens per step]."""
+        for series in (self.steps, self.metric):
+            series.recorder.set_batch_size(B)
+
+    def forecasts(self) -> dict[str, Forecast]:
+        """Return the newest forecasts by the name of the loss, the main one first."""
+        named = [(series.name, series.live.forecast) for series in (self.main, self.beside)]
+        return {name: found for name, found in named if name is not None and found is not None}
+
+    def numbers(self, series: Series, values: Sequence[float]) -> dict[str, float]:
+        """Return the values of `METRICS` of a series by the names under which they are told."""
+        place = "" if series is self.main else f"{series.label}/"
+        return {f"{place}{name}": value for name, value in zip(METRICS, values, strict=True)}
+
+    def sentence(self) -> str:
+        """Return the advice in words, and what the series beside has to say."""
+        main, reading = self.main.live, self.beside.live.reading()
+        words = main.sentence if self._monitor is None else f"[{self._monitor}] {main.sentence}"
+        if reading is None:
+            return words
+        if self._monitor is None and main.forecast is not None and main.forecast.verdict is Verdict.REPEATED_DATA:
+            words = f"{words} The data repeat, so this says little of held-out loss:"
+        return f"{words} {self.beside.name} should end at {reading}."
+
+    def summary(self, step: int) -> str:
+        """Return the closing words of the main loss.
+
+        Args:
+            step: Optimizer step that the run has reached [steps].
+        """
+        curve = self.main.curve(None)
+        return self.main.live.summary(curve, curve.step if self._monitor is None else step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain numbers, strings and lists."""
+        return {
+            **self.steps.state_dict(),
+            "metric": None if self.metric.name is None else self.metric.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`; another metric than that of the state begins anew, as does one without a state.
+
+        Raises:
+            ValueError: If the state is of another version.
+        """
+        self.steps.load_state_dict(state)
+        known = state.get("metric")
+        if known is not None and known["name"] == (self._monitor or find_validation_loss([known["name"]])):
+            self.metric.load_state_dict(known)

@@ -1,0 +1,129 @@
+"""LoggedMetric: the series of a metric that a module logs, taken when it is renewed; a validation loss above all.
+
+How ``trainer.callback_metrics`` behaves, measured with Lightning 2.6: a validation's metrics are in it when
+``on_validation_end`` is called, an epoch's when ``on_train_epoch_end`` is, except those that the module logs in its own
+``on_train_epoch_end``, which runs after ours. What is not renewed stays in it; each look makes new tensors of old
+values, which share their memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lightning_scaling.host.outlets import say_warning
+from lightning_scaling.host.series import Series
+from lightning_scaling.live import LiveForecast
+from lightning_scaling.recorder import CurveRecorder
+
+_VALIDATION_LOSS = re.compile(r"(val|valid|validation|eval)[_/.-](.*)loss(/dataloader_idx_\d+)?", re.IGNORECASE)
+#: Looks in vain after which a metric counts as missing.
+_PATIENCE = 2
+
+
+def find_validation_loss(keys: Iterable[str]) -> str | None:
+    """Return the key that is a validation loss by common naming, the shortest of several, None where there is none.
+
+    Args:
+        keys: Names of logged metrics.
+
+    Example:
+        >>> find_validation_loss(["train_loss", "val/nll_loss", "Valid/Loss", "val_acc"])
+        'Valid/Loss'
+    """
+    found = [key for key in keys if _VALIDATION_LOSS.fullmatch(key)]
+    return min(found, key=lambda key: (len(key), key), default=None)
+
+
+class LoggedMetric(Series):
+    """The values of a logged metric by optimizer step, at most one per step, and their live forecast.
+
+    The first `refits` values are forecast from one by one; after them a refit is due where it is for every step's loss.
+
+    Args:
+        name: Key of the metric in ``trainer.callback_metrics``, None while it is not known.
+        live: Its forecasts.
+        refits: Refits over the whole run.
+
+    Attributes:
+        is_fresh: Whether there may be values that nobody has looked at.
+    """
+
+    def __init__(self, name: str | None, live: LiveForecast, *, refits: int) -> None:
+        super().__init__(name, CurveRecorder(), live)
+        self.is_fresh = False
+        self._refits = refits
+        self._seen: object = None
+        self._before: object = None
+        self._newest = 0
+        self._missed = 0
+
+    def note(self, metrics: Mapping[str, Any]) -> None:
+        """Remember what is there before a validation: at the next look, which is after it, that is not taken."""
+        self._before = metrics.get(self.name or "")
+
+    def take(self, metrics: Mapping[str, Any], step: int, lr: Tensor | float | None) -> None:
+        """Take the metric if it has been renewed and the step has no value yet; no waiting for a device.
+
+        Args:
+            metrics: ``trainer.callback_metrics``.
+            step: Optimizer step that the value belongs to [steps].
+            lr: Learning rate in use.
+        """
+        value, before, self._before = metrics.get(self.name or ""), self._before, None
+        if not isinstance(value, (Tensor, float, int)) or _is_same(value, self._seen) or _is_same(value, before):
+            return
+        self._seen = value
+        if step > self._newest:
+            self._newest = step
+            self.recorder.append(step, value.detach().clone() if isinstance(value, Tensor) else float(value), lr)
+            self.is_fresh = True
+
+    def complain(self, metrics: Mapping[str, Any], *, at_once: bool = False) -> None:
+        """Warn, once, of a metric that has not been there at the second look, or at all."""
+        if self.name in metrics or self._newest or self._missed >= _PATIENCE:
+            return
+        self._missed = _PATIENCE if at_once else self._missed + 1
+        if self._missed == _PATIENCE:
+            there = ", ".join(sorted(metrics)) or "none at all"
+            say_warning(
+                f"Expected a metric {self.name!r} in callback_metrics, got {there}, so nothing is forecast of it until "
+                "it is there; the training loss is, in `forecasts`."
+            )
+
+    def fetch(self) -> None:
+        """Bring new values to the host."""
+        self.is_fresh = False
+        self.recorder.flush()
+
+    def is_due(self) -> bool:
+        """Return whether there is a new value and it is time to fit again."""
+        return self.is_behind() and (len(self.live.ledger) < self._refits or super().is_due())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain numbers, strings and lists."""
+        return {"name": self.name, **super().state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`.
+
+        Raises:
+            ValueError: If the state is of another version.
+        """
+        super().load_state_dict(state)
+        self.name = state["name"]
+        self._newest = self.recorder.step
+        self.is_fresh = True
+
+
+def _is_same(value: object, seen: object) -> bool:
+    """Return whether two looks have found the same value, without asking a device for it."""
+    if not (isinstance(value, Tensor) and isinstance(seen, Tensor)):
+        return value is seen
+    try:
+        return value.data_ptr() == seen.data_ptr()
+    except RuntimeError:  # a tensor without memory of its own, as on XLA
+        return False
