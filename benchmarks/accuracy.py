@@ -28,6 +28,7 @@ if not __package__:
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
+from benchmarks import lc_pfn  # noqa: E402
 from benchmarks.baselines import LAST_VALUE, METHODS, Method  # noqa: E402
 from benchmarks.curves import FRACTIONS, RunCurve, Task, load_curves, make_tasks  # noqa: E402
 from benchmarks.ours import NAME, ours  # noqa: E402
@@ -41,17 +42,23 @@ _WARM: set[str] = set()
 
 
 def evaluate(
-    curves: Sequence[RunCurve], methods: Sequence[str], fractions: Sequence[float], jobs: int = 1
+    curves: Sequence[RunCurve],
+    methods: Sequence[str],
+    fractions: Sequence[float],
+    jobs: int = 1,
+    others: Mapping[str, Method] | None = None,
 ) -> list[Score]:
     """Score methods on every curve at every fraction, in the order methods, curves, fractions.
 
     Args:
         curves: Finished runs.
-        methods: Names out of `ALL_METHODS`.
+        methods: Names out of `ALL_METHODS` and others.
         fractions: Shares of the run that are seen, in (0, 1).
         jobs: Processes; with more than one the times are those of a busy machine.
+        others: Methods that need more than this repository.
     """
-    work = partial(_scores_of_curve, methods=methods, fractions=fractions)
+    known = {**ALL_METHODS, **(others or {})}
+    work = partial(_scores_of_curve, methods={name: known[name] for name in methods}, fractions=fractions)
     if jobs == 1:
         nested = [work(curve) for curve in curves]
     else:
@@ -62,9 +69,9 @@ def evaluate(
     return sorted((s for scores in nested for s in scores), key=lambda s: place[s.method])
 
 
-def _scores_of_curve(curve: RunCurve, methods: Sequence[str], fractions: Sequence[float]) -> list[Score]:
+def _scores_of_curve(curve: RunCurve, methods: Mapping[str, Method], fractions: Sequence[float]) -> list[Score]:
     tasks = make_tasks([curve], fractions)
-    return [_timed(task, name, ALL_METHODS[name]) for name in methods for task in tasks]
+    return [_timed(task, name, method) for name, method in methods.items() for task in tasks]
 
 
 def _timed(task: Task, name: str, method: Method) -> Score:
@@ -79,17 +86,29 @@ def _timed(task: Task, name: str, method: Method) -> Score:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, score, print, write."""
-    options = _parser().parse_args(arguments)
-    methods = list(dict.fromkeys([*options.methods, LAST_VALUE]))
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    others: dict[str, Method] = {}
+    notes = []
+    chosen = options.methods or [*ALL_METHODS, *([lc_pfn.NAME] if options.lc_pfn else [])]
+    if lc_pfn.NAME in chosen:
+        if options.lc_pfn is None:
+            parser.error(f"Expected --lc-pfn WEIGHTS for {lc_pfn.NAME}, got none. See benchmarks/lc_pfn.py.")
+        try:
+            notes.append(lc_pfn.describe(options.lc_pfn))
+        except (FileNotFoundError, ModuleNotFoundError) as error:
+            parser.error(str(error))
+        others[lc_pfn.NAME] = partial(lc_pfn.predict, weights=options.lc_pfn)
+    methods = list(dict.fromkeys([*chosen, LAST_VALUE]))
     curves = load_curves(options.curves)
-    scores = evaluate(curves, methods, options.fractions, options.jobs)
+    scores = evaluate(curves, methods, options.fractions, options.jobs, others)
     if not any(s.horizon_known for s in scores):
         print("No curve has a known horizon and 10 points before a cut: nothing to score.", file=sys.stderr)
         return 1
-    for table in method_tables(scores):
-        print(table.markdown())
+    for text in (*notes, *(table.markdown() for table in method_tables(scores))):
+        print(text)
     if options.out is not None:
-        write_page(options.out, curves, scores, highlight=methods[0])
+        write_page(options.out, curves, scores, highlight=methods[0], notes=notes)
         print(f"Wrote {options.out}")
     if options.scores is not None:
         options.scores.write_text(json.dumps([asdict(s) for s in scores], indent=0) + "\n", encoding="utf-8")
@@ -102,8 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--curves", type=Path, required=True, help="folder of finished runs")
     parser.add_argument("--out", type=Path, help="markdown page to write; its pictures go to img/ beside it")
     parser.add_argument("--scores", type=Path, help="JSON file for every single score")
-    names = list(ALL_METHODS)
-    parser.add_argument("--methods", nargs="+", choices=names, default=names, help="default: all", metavar="METHOD")
+    names = [*ALL_METHODS, lc_pfn.NAME]
+    parser.add_argument("--methods", nargs="+", choices=names, help="default: all there are", metavar="METHOD")
+    parser.add_argument("--lc-pfn", type=Path, help=f"weights for {lc_pfn.NAME}, see lc_pfn.py", metavar="WEIGHTS")
     parser.add_argument("--fractions", nargs="+", type=_fraction, default=list(FRACTIONS), metavar="F")
     parser.add_argument("--jobs", type=int, default=1, help="processes (times are honest only with 1)")
     return parser

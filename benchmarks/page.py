@@ -36,7 +36,9 @@ windows weighted by their points; their intervals are the textbook standard erro
 """
 
 
-def write_page(path: Path, curves: Sequence[RunCurve], scores: Sequence[Score], highlight: str) -> None:
+def write_page(
+    path: Path, curves: Sequence[RunCurve], scores: Sequence[Score], highlight: str, notes: Sequence[str] = ()
+) -> None:
     """Write the page and its pictures.
 
     Args:
@@ -44,6 +46,7 @@ def write_page(path: Path, curves: Sequence[RunCurve], scores: Sequence[Score], 
         curves: The runs that were read, scored or not.
         scores: All scores.
         highlight: The method of which every curve is listed.
+        notes: What must be said of methods that are not part of this repository.
     """
     pictures = path.parent / "img"
     pictures.mkdir(parents=True, exist_ok=True)
@@ -57,6 +60,7 @@ def write_page(path: Path, curves: Sequence[RunCurve], scores: Sequence[Score], 
     ]
     parts = [
         _introduction(curves, scores),
+        *(f"{note}\n" for note in notes),
         f"![Mean error against the fraction of the run seen, by method](img/{ERROR_PICTURE})\n",
         f"![Share of truths inside an interval against its level](img/{CALIBRATION_PICTURE})\n",
         "## All methods\n",

@@ -89,7 +89,7 @@ def test_a_table_reads_as_markdown():
     ]
 
 
-@pytest.mark.parametrize("name", ["curves", "least_squares", "predictions", "schedule_laws", "scores"])
+@pytest.mark.parametrize("name", ["curves", "lc_pfn", "least_squares", "predictions", "schedule_laws", "scores"])
 def test_the_examples_in_the_docstrings_hold(name):
     result = doctest.testmod(importlib.import_module(f"benchmarks.{name}"))
     assert result.attempted > 0
