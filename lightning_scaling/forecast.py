@@ -214,7 +214,8 @@ class Forecast:
 
         ``alpha_S`` [1]; ``E``, the converged loss at peak rate; ``A``, the loss above it now; ``S_c``, the scale of
         Kaplan's (S_c/S)^alpha_S [steps at peak rate]; ``delay``, the steps that the beginning of the run has cost
-        [steps at peak rate]; ``b``, the loss that a full decay of the learning rate brings. Their marginals are wide where the loss at the planned end is not: they trade off along a ridge.
+        [steps at peak rate]; ``b``, the loss that a full decay of the learning rate brings. Their marginals are wide
+        where the loss at the planned end is not: they trade off along a ridge.
         """
         if self._posterior is None:
             return {name: _unknown(self.level) for name in ("alpha_S", "E", "A", "S_c", "delay", "b")}
@@ -245,7 +246,7 @@ class Forecast:
         if self._posterior is not None and (self.verdict.usable or self.verdict is Verdict.NO_HORIZON):
             lines.append(f"converged, for S to infinity: {self.converged_loss}; alpha_S {self.alpha_S}")
         if self.horizon is not None and self.verdict.usable and not self.schedule_known:
-            lines.append("The learning rate ahead was not given: it is taken to stay; should it fall, the loss ends lower.")
+            lines.append("The learning rate ahead was not given: it is taken to stay as it is.")
         return "\n".join(lines)
 
     def _headline(self) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.schedule import LRSchedule
 
-__all__ = ["has_stairs"]
+__all__ = ["find_epochs", "has_stairs"]
 
 #: Passes over the data that are looked at: later ones are shorter than what the windows of a curve resolve.
 _PASSES = 6
@@ -17,6 +19,13 @@ _STEADY = 0.05
 _POINTS = 3
 #: Sigmas, and multiples of the fall inside the epochs, from which a drop at their ends is a stair.
 _SIGMAS, _TIMES = 4.0, 3.0
+#: Where no epochs are told: fewest points, most bins, and bins that are averaged on each side of an edge.
+_FEWEST, _BINS, _BESIDE = 60, 400, (4, 8, 16)
+#: Sigmas, pooled over all ends and at the least of them, from which falls at equal distances are ends of epochs, and
+#: the share of their mean that the least of them must reach.
+_STANDS_OUT, _WEAKEST, _EVEN = 4.5, 1.5, 0.35
+#: Share of the greatest fall nearby from which a fall counts.
+_EDGE = 0.7
 
 
 def has_stairs(curve: LossCurve, schedule: LRSchedule | None = None) -> bool:
@@ -26,7 +35,7 @@ def has_stairs(curve: LossCurve, schedule: LRSchedule | None = None) -> bool:
     the epoch between its last two sixths; the surplus must stand out of its own scatter.
 
     Args:
-        curve: A curve with :attr:`LossCurve.epoch_ends`; without them the answer is False.
+        curve: A curve; where it has no :attr:`LossCurve.epoch_ends` they are looked for.
         schedule: The learning rate; ends at which it changes are not looked at.
 
     Returns:
@@ -37,7 +46,7 @@ def has_stairs(curve: LossCurve, schedule: LRSchedule | None = None) -> bool:
         >>> has_stairs(LossCurve(S=S, L=3.0 - 0.5 * ((S - 1) // 100) + 0.01 * (S % 2), epoch_ends=[100, 200]))
         True
     """
-    ends = [e for e in curve.epoch_ends[:_PASSES] if e < curve.step]
+    ends = [e for e in (curve.epoch_ends or find_epochs(curve))[:_PASSES] if e < curve.step]
     surplus, variance = [], []
     previous = 0.0
     for end in ends:
@@ -56,3 +65,59 @@ def has_stairs(curve: LossCurve, schedule: LRSchedule | None = None) -> bool:
         return False
     scatter = float(np.sqrt(np.sum(variance))) / len(surplus)
     return float(np.mean(surplus)) > _SIGMAS * max(scatter, 1e-12 * float(np.abs(curve.L).max()))
+
+
+def find_epochs(curve: LossCurve) -> tuple[int, ...]:
+    """Find the ends of epochs in a bare curve: sudden falls at a step P and at all its multiples.
+
+    The curve is averaged to a few hundred bins. At the edge of each, the fall across it is held against the falls on
+    both sides, which leaves out every smooth trend; P is the spacing at whose multiples that surplus is largest, and it
+    must stand out of the surplus at all other edges.
+
+    Args:
+        curve: A curve whose points are about evenly spaced, as a log has them.
+
+    Returns:
+        The steps P, 2P, … [steps]; empty where there are fewer than two of them, or none that stand out. Where the
+        first falls drown in the early fall of the loss, P may be a multiple of the epoch.
+
+    Example:
+        >>> S = np.arange(1, 501)
+        >>> find_epochs(LossCurve(S=S, L=3.0 - 0.5 * ((S - 1) // 100) + 0.01 * (S % 3)))
+        (100, 200, 300, 400)
+    """
+    gaps = np.diff(curve.S)
+    if len(curve) < _FEWEST or float(np.ptp(gaps)) > 0.5 * float(np.median(gaps)):
+        return ()
+    n_bins = min(len(curve), _BINS)
+    heads = np.arange(n_bins) * len(curve) // n_bins
+    y = np.add.reduceat(curve.L, heads) / np.diff(np.append(heads, len(curve)))
+    ends_at = np.append(curve.S[heads[1:] - 1], curve.S[-1])
+    found = max((_best_spacing(y, beside) for beside in _BESIDE if 8 * beside < n_bins), default=(0.0, 0.0))
+    if found[0] < _STANDS_OUT:
+        return ()
+    period = float(np.interp(found[1] - 1.0, np.arange(n_bins), ends_at))
+    return tuple(round(period * k) for k in range(1, int(curve.S[-1] / period - 1e-9) + 1))
+
+
+def _best_spacing(y: NDArray[np.float64], beside: int) -> tuple[float, float]:
+    """Return the pooled sigmas of the falls at equal distances that stand out most, and that distance [bins]."""
+    mean = np.convolve(y, np.full(beside, 1.0 / beside), mode="valid")
+    a, b, c, d = (mean[k * beside : mean.size - (3 - k) * beside] for k in range(4))
+    surplus = (b - c) - np.maximum(np.maximum(a - b, c - d), 0.0)
+    scatter = float(np.median(np.abs(surplus - np.median(surplus)))) / 0.6745 + 1e-12 * float(np.abs(y).max())
+    # An epoch may end inside a bin: the larger surplus of its two edges counts.
+    score = np.maximum(surplus[:-1], surplus[1:]) / scatter
+    # Beside a great fall everything looks like a smaller one.
+    score = np.where(score >= _EDGE * maximum_filter1d(score, 2 * beside + 1), score, 0.0)
+    periods = np.arange(4.0 * beside, 0.5 * y.size, 0.5)
+    edges = np.rint(periods[:, None] * np.arange(1, _PASSES + 1)).astype(int) - 2 * beside
+    inside = (edges >= 0) & (edges < score.size)
+    at = np.where(inside, score[np.clip(edges, 0, score.size - 1)], 0.0)
+    n = np.maximum(inside.sum(axis=1), 1)
+    # One great fall and others by chance are no stairs: each must do its part.
+    least = np.maximum(_WEAKEST, _EVEN * at.sum(axis=1) / n)
+    clear = (n >= 2) & (np.where(inside, at, np.inf).min(axis=1) > least)
+    pooled = np.where(clear, at.sum(axis=1) / np.sqrt(n), 0.0)
+    best = int(np.argmax(pooled))
+    return float(pooled[best]), float(periods[best])

@@ -8,10 +8,10 @@ import pytest
 from lightning_scaling import LossCurve, LRSchedule
 from lightning_scaling.fit.annealing import Annealing
 from lightning_scaling.fit.data import reduce_curve
+from lightning_scaling.fit.decay import DecayBelief
 from lightning_scaling.fit.misfit import _LEAST_NOISE, _amplitude, _kernel
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.prior import DEFAULT_PRIOR, Prior
-from lightning_scaling.fit.decay import DecayBelief
 from lightning_scaling.fit.solve import _E_SPREAD, solve
 
 
