@@ -29,38 +29,40 @@ from lightning_scaling.fit.prior import DEFAULT_PRIOR, Prior
 from lightning_scaling.fit.record import fit
 
 SPACE: dict[str, list[object]] = {
-    "alphas": [(0.1, 0.2, 0.3, 0.42, 0.6, 0.85, 1.2, 1.7), (0.15, 0.25, 0.35, 0.5, 0.7, 1.0, 1.5)],
-    "log_alpha": [(math.log(a), sd) for a in (0.4, 0.5, 0.6) for sd in (0.4, 0.6, 0.9)],
+    "alphas": [(0.25, 0.35, 0.42, 0.5, 0.58, 0.7, 0.9, 1.3), (0.2, 0.32, 0.42, 0.5, 0.58, 0.7, 0.9, 1.2, 1.6)],
+    "log_alpha": [(math.log(a), sd) for a in (0.45, 0.5, 0.55, 0.6) for sd in (0.15, 0.25, 0.4)],
+    "delays": [
+        (0.0,),
+        (0.0, 0.02, 0.06, 0.15),
+        (0.0, 0.01, 0.03, 0.07, 0.15, 0.3),
+        (0.0, 0.01, 0.02, 0.035, 0.06, 0.1, 0.17, 0.28),
+    ],
     "responses": [
         (Response(0.0, 0.7), Response(0.01, 0.6)),
         (Response(0.0, 1.0), Response(0.01, 0.6)),
-        (Response(0.0, 1.0), Response(0.0, 0.7), Response(0.01, 0.6)),
+        (Response(0.0, 0.7), Response(0.003, 0.6), Response(0.02, 0.6)),
         (Response(0.001, 0.6), Response(0.005, 0.6), Response(0.03, 0.6)),
-        (Response(0.0, 0.7), Response(0.003, 0.6), Response(0.03, 0.6)),
     ],
-    "excess": [(0.0, 2.0), (0.5, 1.0), (0.5, 2.0), (0.0, 4.0)],
-    "decay": [0.35, 0.5, 0.7, 1.0],
-    "decay_share": [0.04, 0.05, 0.06, 0.07],
-    "decay_mix": [0.15, 0.35, 0.5, 0.65],
-    "decay_spread": [0.2, 0.25, 0.3, 0.4],
+    "excess": [(0.5, 1.0), (0.5, 2.0), (0.7, 0.7), (0.7, 0.4)],
+    "decay": [1.0, 1.5, 2.0, 3.0],
+    "decay_share": [0.04, 0.05, 0.06, 0.075],
+    "decay_spread": [0.25, 0.35, 0.45, 0.6],
     "decay_none": [0.01, 0.03, 0.08],
-    "slope_exponent": [0.15, 0.3, 0.45, 0.6],
-    "misfits": [
-        *(tuple((x, p) for x in (0.02, 0.06, 0.2)) for p in (1.5, 2.0, 2.5, 3.0)),
-        *(tuple((x, p) for x in (0.02, 0.05, 0.12)) for p in (1.5, 2.0, 2.5, 3.0)),
-        ((0.02, 2.0), (0.06, 2.0), (0.2, 3.0)),
-        ((0.02, 1.5), (0.06, 2.5), (0.2, 2.5)),
-    ],
+    "slope_exponent": [0.0, 0.15, 0.3, 0.5],
+    "hidden_decay": [(0.05, 0.7), (0.1, 0.7), (0.1, 1.0), (0.2, 0.7)],
+    "misfits": [(0.02, 0.08), (0.02, 0.12), (0.02, 0.06, 0.2), (0.03, 0.12), (0.015, 0.06)],
+    "growths": [(1.0, 2.5), (1.0, 2.0), (1.0, 1.8, 3.0), (1.5,), (2.5,)],
+    "trust": [0.0, 0.3, 0.5, 0.7, 1.0],
     "misfit_length": [1.0, 1.5, 2.5],
     "record": [(nu, s) for nu in (1.0, 2.0, 3.0) for s in (0.4, 0.6)],
     "windows_per_e_fold": [24, 32],
-    "e_folds": [4.0, 5.0],
+    "e_folds": [3.0, 4.0],
     "outlier": [4.0, 5.0, 7.0],
 }
 
 
 def candidates(n: int, seed: int) -> Iterator[Prior]:
-    """Yield the default prior, then n - 1 others: one to sixteen of its constants drawn anew."""
+    """Yield the default prior, then n - 1 others: one to all of its constants drawn anew."""
     rng = np.random.default_rng(seed)
     yield DEFAULT_PRIOR
     names = list(SPACE)

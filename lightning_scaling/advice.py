@@ -40,6 +40,7 @@ class Reason(Enum):
     LAW_REJECTED = "law rejected"
     ACCELERATING = "accelerating"
     FLAT = "flat"
+    RISING = "rising"
     DECAY_AHEAD = "decay ahead"
     STILL_FALLING = "still falling"
     TARGET_IN_REACH = "target in reach"
@@ -216,6 +217,9 @@ def advise(forecast: Forecast, rules: Sequence[StopRule] = ()) -> Advice:
     early = _not_usable(forecast)
     if early is not None:
         return early
+    if forecast.verdict is Verdict.RISING:
+        text = f"the loss rises since step {forecast.rises_since:,}; its lowest lies behind.".replace(",", " ")
+        return _advice(forecast, Action.CONTINUE, Reason.RISING, text, _evidence(forecast))
     text = f"the loss still falls by {forecast.remaining_gain.short()}."
     return _advice(forecast, Action.CONTINUE, Reason.STILL_FALLING, text, _evidence(forecast))
 

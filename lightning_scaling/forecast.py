@@ -17,6 +17,7 @@ from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.power import effective_time
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.fit.record import MIN_POINTS, Fit, fit
+from lightning_scaling.fit.rise import Rise
 from lightning_scaling.hindsight import Hindsight
 from lightning_scaling.interval import Interval
 from lightning_scaling.judge import decay_done, judge
@@ -54,6 +55,7 @@ class Forecast:
         departure: Sigmas by which the newest losses lie above what the run itself forecast a little earlier.
         decay_done: Share of the planned fall of the learning rate that has happened [1]; 1 where none is ahead.
         decay_to_come: Median of what the rest of that fall will bring [unit of the loss].
+        rises_since: Step of the lowest loss, where the loss has clearly risen since; else None [steps].
         n_nonfinite: Steps with NaN or infinite loss since the last finite one.
         schedule_known: False where the future learning rate was not given and is taken to stay as it is.
         unit: Unit of the loss.
@@ -72,6 +74,7 @@ class Forecast:
     departure: float
     decay_done: float
     decay_to_come: float
+    rises_since: int | None
     n_nonfinite: int
     schedule_known: bool
     unit: str
@@ -242,7 +245,8 @@ class Forecast:
         if self.verdict is not Verdict.OK:
             lines.append(f"{self.verdict.why} {self.verdict.what_to_do}")
         if self._posterior is not None and self.verdict.usable:
-            lines.append(f"now {self.present_loss}; the loss still falls by {self.remaining_gain}")
+            ahead = "" if self.rises_since is not None else f"; the loss still falls by {self.remaining_gain}"
+            lines.append(f"now {self.present_loss}{ahead}")
         if self._posterior is not None and (self.verdict.usable or self.verdict is Verdict.NO_HORIZON):
             lines.append(f"converged, for S to infinity: {self.converged_loss}; alpha_S {self.alpha_S}")
         if self.horizon is not None and self.verdict.usable and not self.schedule_known:
@@ -322,6 +326,7 @@ def forecast(
         departure=fitted.surprises[-1] if fitted is not None and fitted.surprises else float("nan"),
         decay_done=decay_done(schedule, curve.step),
         decay_to_come=0.0 if posterior is None else posterior.decay_to_come(),
+        rises_since=_rises_since(posterior),
         n_nonfinite=curve.n_nonfinite,
         schedule_known=schedule.known,
         unit=curve.unit,
@@ -367,6 +372,11 @@ def _schedule(
             "Give one learning rate per optimizer step up to the horizon."
         )
     return schedule
+
+
+def _rises_since(posterior: Posterior | None) -> int | None:
+    beyond = None if posterior is None else posterior.beyond
+    return round(beyond.since) if isinstance(beyond, Rise) else None
 
 
 def _now_final_gain(posterior: Posterior | None, step: int, horizon: int | None) -> GaussianMixture:

@@ -7,6 +7,7 @@ import numpy as np
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.fit.annealing import first_peak
 from lightning_scaling.fit.record import MIN_WINDOWS, Fit
+from lightning_scaling.fit.rise import Rise
 from lightning_scaling.interval import Interval
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.stairs import has_stairs
@@ -51,7 +52,9 @@ def judge(
         return Verdict.REPEATED_DATA
     if _accelerates(fitted, schedule):
         return Verdict.ACCELERATING
-    # After the two that know why.
+    if isinstance(fitted.posterior.beyond, Rise):
+        return Verdict.RISING
+    # After those that know why.
     if fitted.surprises and abs(fitted.surprises[-1]) > REJECTED:
         return Verdict.LAW_REJECTED
     if decay_done(schedule, curve.step) < SMALL_FALL:

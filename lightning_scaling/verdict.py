@@ -52,6 +52,12 @@ class Verdict(Enum):
         "The loss falls faster and faster in log steps, which no power law does: the run has not found its law yet.",
         "Wait: forecasts are too high while this lasts, and no rule acts on them.",
     )
+    RISING = (
+        "rising",
+        True,
+        "The loss has turned and rises: a held-out loss of a run that overfits, or a run that comes apart.",
+        "The best checkpoint lies behind. The interval reaches from a return to the law to a rise that speeds up.",
+    )
     REPEATED_DATA = (
         "repeated data",
         True,

@@ -30,8 +30,8 @@ def _median(data: FitData, schedule: LRSchedule, prior: Prior, *, positive: bool
     ahead = float(schedule.summed(schedule.horizon) / max(float(schedule.summed(data.now)), 1e-9))
     scale = prior.decay * data.slope * float(max(ahead, 1.0) ** -prior.slope_exponent)
     if positive:
-        share = prior.decay_share * data.present
-        scale = float(np.exp(prior.decay_mix * np.log(scale) + (1.0 - prior.decay_mix) * np.log(share)))
+        # Whichever is smaller, smoothly: a flat run gains little whatever its loss, a steep one no more than others do.
+        scale = 1.0 / (1.0 / scale + 1.0 / (prior.decay_share * data.present))
     return scale
 
 

@@ -14,6 +14,7 @@ from lightning_scaling.fit.misfit import MisfitModel
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.fit.power import power_basis
 from lightning_scaling.fit.prior import Prior
+from lightning_scaling.fit.rise import Rise
 from lightning_scaling.schedule import LRSchedule
 
 __all__ = ["Posterior"]
@@ -43,7 +44,7 @@ class Posterior:
         E: Converged loss at peak rate, relative to the present loss [unit of the loss].
         A: Loss above E now [unit of the loss].
         covariance: (var E, cov E A, var A) of each law [unit squared], shape (K, 3).
-        hidden: The chance of a decay that nobody told of, None where there is none.
+        beyond: What may come beyond the law: a decay that nobody told of, or a rise that goes on; None where neither.
     """
 
     data: FitData
@@ -60,7 +61,7 @@ class Posterior:
     E: FloatArray
     A: FloatArray
     covariance: FloatArray
-    hidden: HiddenDecay | None = None
+    beyond: HiddenDecay | Rise | None = None
 
     @property
     def schedule(self) -> LRSchedule:
@@ -117,9 +118,9 @@ class Posterior:
         floor = np.maximum(self.floor * np.abs(c.sum(axis=0)), 1e-12 * self.data.slope)
         sds = np.sqrt(np.maximum(variances, 0.0) + floor**2)
         weights = self.weights
-        if self.hidden is not None:
-            fall = self.hidden.at(steps) @ c
-            weights = np.outer(self.hidden.weight, weights).ravel()
+        if self.beyond is not None:
+            fall = self.beyond.at(steps) @ c
+            weights = np.outer(self.beyond.weight, weights).ravel()
             means = (means - fall[:, None, :]).reshape(-1, c.shape[1])
             sds = np.tile(sds, (fall.shape[0], 1))
         return GaussianMixture(weights, means, sds, self.least if combine is None else -np.inf)

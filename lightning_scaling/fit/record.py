@@ -13,6 +13,7 @@ from lightning_scaling.fit.data import FitData, reduce_curve
 from lightning_scaling.fit.decay import DecayBelief, HiddenDecay
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.prior import Prior
+from lightning_scaling.fit.rise import Rise
 from lightning_scaling.fit.solve import solve
 from lightning_scaling.schedule import LRSchedule
 
@@ -97,8 +98,9 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
     scale = float(np.sqrt((nu * s_0**2 + float(np.sum(r**2))) / (nu + r.size)))
     scaled = replace(prior, misfits=tuple(scale * size for size in prior.misfits))
     posterior = solve(data, annealing, belief, scaled, positive=positive)
-    hidden = HiddenDecay.of(data, schedule, prior, positive=positive)
-    return Fit(replace(posterior, hidden=hidden), tuple(float(x) for x in surprises), scale)
+    now_by_law = float(posterior.loss([now]).mean()[0])
+    beyond = Rise.of(data, now_by_law) or HiddenDecay.of(data, schedule, prior, positive=positive)
+    return Fit(replace(posterior, beyond=beyond), tuple(float(x) for x in surprises), scale)
 
 
 def _reduce(curve: LossCurve, prior: Prior) -> FitData:

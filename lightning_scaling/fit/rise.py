@@ -1,0 +1,89 @@
+"""A loss that has turned and rises: where it may go, for no falling law says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_scaling.fit.data import FitData
+
+__all__ = ["Rise"]
+
+FloatArray = NDArray[np.float64]
+
+#: The lowest loss must lie before this share of the present, and this many windows after it.
+_BEFORE, _WINDOWS = 0.85, 4
+#: Standard errors by which the slope since then must stand out, and sigmas by which the present must lie above it.
+_SLOPES, _SIGMAS = 5.0, 4.0
+#: What may come of it, in multiples of the slope, and how probable that is. The first: it returns to its law.
+_FATES: tuple[float, ...] = (0.0, 0.0, 0.5, 1.0, 1.6, 2.5)
+_WEIGHTS = (0.1, 0.15, 0.2, 0.3, 0.15, 0.1)
+
+
+@dataclass(frozen=True, eq=False)
+class Rise:
+    r"""The loss has risen since its minimum, clearly and evenly: overfitting, or a run that comes apart.
+
+    Held-out losses of runs that overfit rise about linearly in steps. So beyond the present the loss is taken to go on
+    from where it is with 0 to 2.5 times the slope since its minimum, or to return to its law.
+
+    Args:
+        since: Step of the lowest loss [steps].
+        slope: Rise per step since then [unit of the loss per step].
+        above: How far the present lies above what the law says of it [unit of the loss].
+        now: The present step [steps].
+    """
+
+    since: float
+    slope: float
+    above: float
+    now: float
+
+    @classmethod
+    def of(cls, data: FitData, present_by_law: float) -> Rise | None:
+        """Return the rise of a run, None where its loss does not rise beyond doubt.
+
+        Args:
+            data: The windows.
+            present_by_law: What the law says of the present loss [unit of the loss].
+        """
+        smooth = np.convolve(data.y, np.full(3, 1 / 3), mode="valid") if data.y.size > 12 else data.y
+        lowest = int(np.argmin(smooth)) + (data.y.size - smooth.size) // 2
+        later = slice(lowest + 1, None)
+        S, y, variance = data.S[later], data.y[later], data.variance[later]
+        if data.S[lowest] > _BEFORE * data.now or S.size < _WINDOWS:
+            return None
+        X = np.stack((np.ones_like(S), (S - data.now) / data.now), axis=1)
+        (level, slope), *_ = np.linalg.lstsq(X, y, rcond=None)
+        off = float(np.sum((y - X @ (level, slope)) ** 2))
+        if _off_a_step(data.y[lowest:]) < off:
+            return None  # a jump, and what comes after it is not known
+        scatter = off / max(S.size - 2, 1)
+        # Windows scatter together: as many of them are taken for independent as are told apart by their noise.
+        error = float(np.sqrt(max(scatter, float(variance.mean())) * np.linalg.inv(X.T @ X)[1, 1]))
+        noise = float(np.sqrt(max(scatter, float(variance[-3:].mean()))))
+        if slope <= _SLOPES * error or level - float(data.y[lowest]) <= _SIGMAS * noise:
+            return None
+        return cls(float(data.S[lowest]), float(slope) / data.now, float(level) - present_by_law, data.now)
+
+    @property
+    def weight(self) -> FloatArray:
+        """Probability of each fate, shape (6,), summing to 1."""
+        return np.array(_WEIGHTS)
+
+    def at(self, S: FloatArray) -> FloatArray:
+        """Return how much lower than by its law the loss may be at steps S, negative here, shape (6, P)."""
+        ahead = np.maximum(S - self.now, 0.0)
+        # The past of a law is not asked for, so the step at the present does no harm.
+        risen = self.above * (self.now <= S) + np.outer(_FATES, self.slope * ahead)
+        risen[0] = self.above * np.exp(-ahead / max(0.1 * self.now, 1.0)) * (self.now <= S)
+        return -np.asarray(risen)
+
+
+def _off_a_step(y: FloatArray) -> float:
+    """Return the squared deviation of y from the best of two levels, one before some point and one after it."""
+    before, squares = np.cumsum(y - y.mean())[:-1], float(np.sum((y - y.mean()) ** 2))
+    n = np.arange(1, y.size)
+    return squares - float(np.max(before**2 * (1.0 / n + 1.0 / (y.size - n))))
