@@ -16,7 +16,7 @@ __all__ = ["DecayBelief", "HiddenDecay"]
 FloatArray = NDArray[np.float64]
 
 #: Grid of log b, in standard deviations about its median: far up, because some recipes gain much from their decay.
-_NODES = np.linspace(-2.0, 5.0, 15)
+_NODES = np.linspace(-2.0, 5.0, 11)
 #: Its weights: Student's t with 4 degrees of freedom, so that the run may overrule the prior.
 _WEIGHTS = (1.0 + _NODES**2 / 4.0) ** -2.5
 #: Weight that every amplitude keeps, whatever a fit says of it.
@@ -105,7 +105,7 @@ class HiddenDecay:
             horizon,
         )
 
-    def at(self, S: FloatArray) -> FloatArray:
-        """Return how much lower the loss may be at steps S, shape (P,), as an array of shape (K, P)."""
+    def above(self, S: FloatArray) -> FloatArray:
+        """Return how far above its law the loss may lie at steps S [unit of the loss], below 0 here, shape (K, P)."""
         share = np.clip((S - self.now) / (self.horizon - self.now), 0.0, 1.0)
-        return np.outer(self.fall, share)
+        return -np.outer(self.fall, share)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky_banded, solve_banded
+from scipy.linalg.lapack import dpbtrf, dtbtrs
 
 from lightning_scaling.fit.data import FitData
 from lightning_scaling.fit.prior import Prior
@@ -63,7 +63,11 @@ class MisfitModel:
         band[0] = 1.0 + diagonal**2 * noise
         band[0, 1:] += below**2 * noise[:-1]
         band[1, :-1] = below * noise[:-1] * diagonal[:-1]
-        factor = cholesky_banded(band, lower=True, check_finite=False)
+        factor, failed = dpbtrf(band, lower=1, overwrite_ab=1)
+        if failed:
+            raise np.linalg.LinAlgError(
+                f"Expected a positive definite covariance, got leading minor {failed} that is not."
+            )
         model = cls(data, prior, size, growth, columns, diagonal, below, factor)
         object.__setattr__(model, "whitened", model.whiten(columns))
         return model
@@ -77,7 +81,7 @@ class MisfitModel:
         """Return ``F^-1 R columns`` for columns over the windows, shape (M, n)."""
         white = self._diagonal[:, None] * columns
         white[1:] += self._below[:, None] * columns[:-1]
-        return np.asarray(solve_banded((1, 0), self._factor, white, overwrite_b=True, check_finite=False))
+        return np.asarray(dtbtrs(self._factor, white, uplo="L")[0])
 
     def predict(self, S: FloatArray, combine: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return how the windows inform the misfit at S.

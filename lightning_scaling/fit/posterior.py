@@ -23,6 +23,8 @@ FloatArray = NDArray[np.float64]
 
 #: Steps that are predicted together: the misfit's covariance is of this size squared.
 _AT_ONCE = 256
+#: Sigmas of surprise below which nothing of it is carried on.
+_NO_SURPRISE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,7 @@ class Posterior:
         E: Converged loss at peak rate, relative to the present loss [unit of the loss].
         A: Loss above E now [unit of the loss].
         covariance: (var E, cov E A, var A) of each law [unit squared], shape (K, 3).
+        surprise: Sigmas by which the newest losses lie off their forecast, as far as it may go on; 0 where they do not.
         beyond: What may come beyond the law: a decay that nobody told of, or a rise that goes on; None where neither.
     """
 
@@ -61,6 +64,7 @@ class Posterior:
     E: FloatArray
     A: FloatArray
     covariance: FloatArray
+    surprise: float = 0.0
     beyond: HiddenDecay | Rise | None = None
 
     @property
@@ -95,7 +99,32 @@ class Posterior:
             parts = [self.loss(steps[i : i + _AT_ONCE]) for i in range(0, steps.size, _AT_ONCE)]
             means, sds = (np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("means", "sds"))
             return GaussianMixture(parts[0].weights, means, sds, self.least)
-        c = np.eye(steps.size) if combine is None else np.asarray(combine, dtype=np.float64)
+        each = np.eye(steps.size)
+        c = each if combine is None else np.asarray(combine, dtype=np.float64)
+        means, sds = self._by_law(steps, np.concatenate((c, each), axis=1) if combine is not None else c)
+        (means, _), (sds, alone) = (np.split(x, [c.shape[1]], axis=1) for x in (means, sds))
+        weights = self.weights
+        chance, factor = self.prior.persistence
+        if abs(self.surprise) > _NO_SURPRISE:
+            shift = factor * self.surprise * (sds if combine is None else alone @ c)
+            weights = np.concatenate(((1.0 - chance) * weights, chance * weights))
+            means, sds = np.concatenate((means, means + shift)), np.tile(sds, (2, 1))
+        if self.beyond is not None:
+            above = self._beyond(self.beyond, steps) @ c
+            weights = np.outer(self.beyond.weight, weights).ravel()
+            means = (means + above[:, None, :]).reshape(-1, c.shape[1])
+            sds = np.tile(sds, (above.shape[0], 1))
+        return GaussianMixture(weights, means, sds, self.least if combine is None else -np.inf)
+
+    def _beyond(self, beyond: HiddenDecay | Rise, steps: FloatArray) -> FloatArray:
+        """Return what may come beyond the law at each step [unit of the loss], shape (number of fates, P)."""
+        if isinstance(beyond, HiddenDecay):
+            return beyond.above(steps)
+        means, _ = self._by_law(np.array([self.data.now]), np.eye(1))
+        return beyond.above(steps, float(self.weights @ means[:, 0]))
+
+    def _by_law(self, steps: FloatArray, c: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return mean and standard deviation of each law, shape (K, Q), of Q combinations ``c`` (P, Q) of P losses."""
         z_now = max(float(self.schedule.summed(self.data.now)), 1e-9)
         phi = power_basis(self.schedule.summed(steps), z_now, self.alpha, self.delay).T
         a = self.annealing.at(steps)[:, self.response].T
@@ -116,14 +145,7 @@ class Posterior:
             variances[law] = c_E**2 * v_EE + 2.0 * c_E * c_A * v_EA + c_A**2 * v_AA + unexplained
         # Two seeds differ in level: the floor is for losses, not for differences within one run.
         floor = np.maximum(self.floor * np.abs(c.sum(axis=0)), 1e-12 * self.data.slope)
-        sds = np.sqrt(np.maximum(variances, 0.0) + floor**2)
-        weights = self.weights
-        if self.beyond is not None:
-            fall = self.beyond.at(steps) @ c
-            weights = np.outer(self.beyond.weight, weights).ravel()
-            means = (means - fall[:, None, :]).reshape(-1, c.shape[1])
-            sds = np.tile(sds, (fall.shape[0], 1))
-        return GaussianMixture(weights, means, sds, self.least if combine is None else -np.inf)
+        return means, np.sqrt(np.maximum(variances, 0.0) + floor**2)
 
     def converged(self) -> GaussianMixture:
         """Predict the loss for S to infinity at this N, with the learning rate decayed as at the planned end."""

@@ -24,8 +24,8 @@ class Prior:
         responses: How the loss answers a falling rate; one of them is right.
         excess: Mean and standard deviation of A, the loss above the converged loss now, in units of g/alpha.
         decay: Median of b, the loss that a full decay of the rate brings, in units of the slope expected at the end.
-        decay_share: Median of b as a share of the present loss, where losses are positive [1].
-        decay_mix: Weight of the first against the second scale, in the log [1].
+        decay_share: The same as a share of the present loss, where losses are positive [1]; the smaller of both counts
+            (half their harmonic mean).
         decay_spread: Scale of log b, which has the tails of Student's t.
         decay_none: Probability that a decay brings nothing.
         slope_exponent: Exponent with which the slope is taken to shrink up to the end [1].
@@ -36,29 +36,31 @@ class Prior:
         trust: Share of the weight of the growths that goes by their evidence, the rest being equal [1].
         misfit_length: Correlation length of d in log steps.
         record: (nu, s_0) of the scale that the run's own record puts on the misfit.
+        persistence: Probability that what the newest losses have shown off their forecast goes on, and how much of it,
+            as a multiple: their surprise in sigmas times this many sigmas of the forecast.
         seed_floor: Smallest standard deviation, as a share of the present loss: what two seeds of a run differ by.
         windows_per_e_fold: Windows in each factor e of steps.
         e_folds: How far back windows reach.
         outlier: Sigmas beyond which a window that its neighbours contradict is not believed.
     """
 
-    alphas: tuple[float, ...] = (0.25, 0.35, 0.42, 0.5, 0.58, 0.7, 0.9, 1.3)
-    log_alpha: tuple[float, float] = (log(0.55), 0.15)
-    delays: tuple[float, ...] = (0.0, 0.01, 0.02, 0.035, 0.06, 0.1, 0.17, 0.28)
-    responses: tuple[Response, ...] = (Response(0.0, 0.7), Response(0.01, 0.6))
-    excess: tuple[float, float] = (0.7, 0.7)
-    decay: float = 0.5
-    decay_share: float = 0.05
-    decay_mix: float = 0.3
-    decay_spread: float = 0.35
-    decay_none: float = 0.03
-    slope_exponent: float = 0.45
-    hidden_decay: tuple[float, float] = (0.1, 0.7)
+    alphas: tuple[float, ...] = (0.2, 0.3, 0.36, 0.42, 0.47, 0.52, 0.57, 0.63, 0.7, 0.8, 0.95, 1.3)
+    log_alpha: tuple[float, float] = (log(0.53), 0.15)
+    delays: tuple[float, ...] = (0.0, 0.005, 0.01, 0.015, 0.022, 0.032, 0.045, 0.065, 0.09, 0.13, 0.18, 0.25, 0.35)
+    responses: tuple[Response, ...] = (Response(0.0, 0.7), Response(0.005, 0.6))
+    excess: tuple[float, float] = (0.5, 2.0)
+    decay: float = 2.0
+    decay_share: float = 0.055
+    decay_spread: float = 0.36
+    decay_none: float = 0.01
+    slope_exponent: float = 0.35
+    hidden_decay: tuple[float, float] = (0.12, 1.0)
     misfits: tuple[float, ...] = (0.02, 0.08)
     growths: tuple[float, ...] = (1.0, 2.5)
-    trust: float = 0.5
-    misfit_length: float = 1.5
+    trust: float = 0.65
+    misfit_length: float = 2.0
     record: tuple[float, float] = (2.0, 0.4)
+    persistence: tuple[float, float] = (0.15, 2.0)
     seed_floor: float = 4e-4
     windows_per_e_fold: int = 32
     e_folds: float = 4.0

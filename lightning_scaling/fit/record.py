@@ -31,6 +31,8 @@ _SMALLEST = 1e-290
 MIN_WINDOWS = 10
 #: A surprise beyond this many sigmas counts as this many.
 CLIP = 6.0
+#: The same where it may go on.
+LASTING = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +100,9 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
     scale = float(np.sqrt((nu * s_0**2 + float(np.sum(r**2))) / (nu + r.size)))
     scaled = replace(prior, misfits=tuple(scale * size for size in prior.misfits))
     posterior = solve(data, annealing, belief, scaled, positive=positive)
-    now_by_law = float(posterior.loss([now]).mean()[0])
-    beyond = Rise.of(data, now_by_law) or HiddenDecay.of(data, schedule, prior, positive=positive)
-    return Fit(replace(posterior, beyond=beyond), tuple(float(x) for x in surprises), scale)
+    beyond = Rise.of(data) or HiddenDecay.of(data, schedule, prior, positive=positive)
+    newest = float(np.clip(surprises[-1], -LASTING, LASTING)) if surprises else 0.0
+    return Fit(replace(posterior, surprise=newest, beyond=beyond), tuple(float(x) for x in surprises), scale)
 
 
 def _reduce(curve: LossCurve, prior: Prior) -> FitData:

@@ -20,6 +20,8 @@ _SLOPES, _SIGMAS = 5.0, 4.0
 #: What may come of it, in multiples of the slope, and how probable that is. The first: it returns to its law.
 _FATES: tuple[float, ...] = (0.0, 0.0, 0.5, 1.0, 1.6, 2.5)
 _WEIGHTS = (0.1, 0.15, 0.2, 0.3, 0.15, 0.1)
+#: How soon it returns, as a share of the present.
+_RETURN = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,22 +34,21 @@ class Rise:
     Args:
         since: Step of the lowest loss [steps].
         slope: Rise per step since then [unit of the loss per step].
-        above: How far the present lies above what the law says of it [unit of the loss].
+        level: The loss now, as the line since the lowest has it [unit of the loss].
         now: The present step [steps].
     """
 
     since: float
     slope: float
-    above: float
+    level: float
     now: float
 
     @classmethod
-    def of(cls, data: FitData, present_by_law: float) -> Rise | None:
+    def of(cls, data: FitData) -> Rise | None:
         """Return the rise of a run, None where its loss does not rise beyond doubt.
 
         Args:
             data: The windows.
-            present_by_law: What the law says of the present loss [unit of the loss].
         """
         smooth = np.convolve(data.y, np.full(3, 1 / 3), mode="valid") if data.y.size > 12 else data.y
         lowest = int(np.argmin(smooth)) + (data.y.size - smooth.size) // 2
@@ -66,20 +67,24 @@ class Rise:
         noise = float(np.sqrt(max(scatter, float(variance[-3:].mean()))))
         if slope <= _SLOPES * error or level - float(data.y[lowest]) <= _SIGMAS * noise:
             return None
-        return cls(float(data.S[lowest]), float(slope) / data.now, float(level) - present_by_law, data.now)
+        return cls(float(data.S[lowest]), float(slope) / data.now, float(level), data.now)
 
     @property
     def weight(self) -> FloatArray:
         """Probability of each fate, shape (6,), summing to 1."""
         return np.array(_WEIGHTS)
 
-    def at(self, S: FloatArray) -> FloatArray:
-        """Return how much lower than by its law the loss may be at steps S, negative here, shape (6, P)."""
-        ahead = np.maximum(S - self.now, 0.0)
-        # The past of a law is not asked for, so the step at the present does no harm.
-        risen = self.above * (self.now <= S) + np.outer(_FATES, self.slope * ahead)
-        risen[0] = self.above * np.exp(-ahead / max(0.1 * self.now, 1.0)) * (self.now <= S)
-        return -np.asarray(risen)
+    def above(self, S: FloatArray, present_by_law: float) -> FloatArray:
+        """Return how far above its law the loss may lie at steps S from now on [unit of the loss], shape (6, P).
+
+        Args:
+            S: Steps [steps], shape (P,); what lies before the present is 0.
+            present_by_law: What the law says of the present loss [unit of the loss].
+        """
+        ahead, offset = np.maximum(S - self.now, 0.0), self.level - present_by_law
+        risen = offset + np.outer(_FATES, self.slope * ahead)
+        risen[0] = offset * np.exp(-ahead / max(_RETURN * self.now, 1.0))
+        return np.asarray(np.where(self.now <= S, risen, 0.0))
 
 
 def _off_a_step(y: FloatArray) -> float:

@@ -21,7 +21,7 @@ __all__ = ["solve"]
 FloatArray = NDArray[np.float64]
 
 #: Grid points below this weight, relative to the largest, are dropped.
-_NEGLIGIBLE = 1e-4
+_NEGLIGIBLE = 1e-3
 #: Weak prior of E about the present loss, in slopes.
 _E_SPREAD = 30.0
 
@@ -42,13 +42,15 @@ class _Solved:
 def _regress(model: MisfitModel, alpha: FloatArray, b: FloatArray, J: int) -> _Solved:
     """Regress y + b a on 1 and phi under the normal priors of E and A, at every grid point at once."""
     prior, slope = model.prior, model.data.slope
-    G = np.einsum("mi,mj->ij", model.whitened, model.whitened)
-    i, j = slice(2, 2 + alpha.size), slice(2 + alpha.size, 2 + alpha.size + J)
+    W, last = model.whitened, 2 + alpha.size
+    # Inner products of the constant, the data and the responses with every column, and of every column with itself.
+    G, own = np.einsum("mi,mj->ij", W[:, [0, 1, *range(last, last + J)]], W), np.einsum("mi,mi->i", W, W)
+    i, j = slice(2, last), slice(last, last + J)
     one_y = (G[0, 1] + np.outer(G[0, j], b))[None]
-    phi_y = G[i, 1][:, None, None] + G[i, j][:, :, None] * b
-    y_y = (G[1, 1] + 2.0 * np.outer(G[1, j], b) + np.outer(np.diag(G)[j], b**2))[None]
+    phi_y = G[1, i][:, None, None] + G[2:, i].T[:, :, None] * b
+    y_y = (own[1] + 2.0 * np.outer(G[1, j], b) + np.outer(own[j], b**2))[None]
     m_A, s_A = (x * slope / alpha for x in prior.excess)
-    p_EE, p_EA, p_AA = G[0, 0] + 1.0 / (_E_SPREAD * slope) ** 2, G[0, i], np.diag(G)[i] + 1.0 / s_A**2
+    p_EE, p_EA, p_AA = own[0] + 1.0 / (_E_SPREAD * slope) ** 2, G[0, i], own[i] + 1.0 / s_A**2
     det = p_EE * p_AA - p_EA**2
     v_EE, v_EA, v_AA = (x[:, None, None] for x in (p_AA / det, -p_EA / det, p_EE / det))
     r_A = phi_y + (m_A / s_A**2)[:, None, None]

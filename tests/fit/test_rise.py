@@ -16,7 +16,7 @@ OVERFITS = FALL + 0.25 * np.maximum(S - 3000, 0) / 7000
 
 def rise(L: np.ndarray, S: np.ndarray = S) -> Rise | None:
     data = reduce_curve(LossCurve(S, L), windows_per_e_fold=32, e_folds=4.0, outlier=5.0)
-    return Rise.of(data, float(L[-1]))
+    return Rise.of(data)
 
 
 def test_a_held_out_loss_that_turns_is_seen(rng: np.random.Generator) -> None:
@@ -49,9 +49,9 @@ def test_a_loss_that_falls_or_stays_is_none(rng: np.random.Generator, noise: flo
 
 
 def test_its_fates_begin_at_the_present_and_go_apart() -> None:
-    r = Rise(since=100.0, slope=0.01, above=0.5, now=1000.0)
+    r = Rise(since=100.0, slope=0.01, level=2.5, now=1000.0)
     assert r.weight.sum() == pytest.approx(1.0)
-    higher = -r.at(np.array([999.0, 1000.0, 2000.0]))
+    higher = r.above(np.array([999.0, 1000.0, 2000.0]), present_by_law=2.0)
     assert higher[:, 0] == pytest.approx(0.0)
     assert higher[:, 1] == pytest.approx(0.5)
     assert higher[0, 2] == pytest.approx(0.0, abs=1e-3)  # returns to its law
