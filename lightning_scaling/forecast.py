@@ -223,19 +223,15 @@ class Forecast:
         if self._posterior is None:
             return {name: _unknown(self.level) for name in ("alpha_S", "E", "A", "S_c", "delay", "b")}
         p = self._posterior
-        E, A = (
-            GaussianMixture(p.weights, x[:, None], np.sqrt(v)[:, None])
-            for x, v in ((p.data.present + p.E, p.covariance[:, 0]), (p.A, p.covariance[:, 2]))
-        )
         z_now = max(float(p.schedule.summed(p.data.now)), 1e-9)
         S_c = z_now * effective_time(np.ones(1), p.delay) * np.exp(np.log(np.maximum(p.A, 1e-300)) / p.alpha)
         return {
             "alpha_S": self.alpha_S,
-            "E": _interval(E, self.level),
-            "A": _interval(A, self.level),
+            "E": _interval(p.parameter("E"), self.level),
+            "A": _interval(p.parameter("A"), self.level),
             "S_c": _discrete(p, S_c, self.level),
             "delay": _discrete(p, z_now * p.delay, self.level),
-            "b": _discrete(p, p.b, self.level),
+            "b": _interval(p.parameter("b"), self.level),
         }
 
     def __str__(self) -> str:

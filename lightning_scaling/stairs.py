@@ -107,7 +107,7 @@ def _best_spacing(y: NDArray[np.float64], beside: int) -> tuple[float, float]:
     surplus = (b - c) - np.maximum(np.maximum(a - b, c - d), 0.0)
     scatter = float(np.median(np.abs(surplus - np.median(surplus)))) / 0.6745 + 1e-12 * float(np.abs(y).max())
     # An epoch may end inside a bin: the larger surplus of its two edges counts.
-    score = np.maximum(surplus[:-1], surplus[1:]) / scatter
+    score = np.maximum(surplus[:-1], surplus[1:]) / max(scatter, 1e-300)
     # Beside a great fall everything looks like a smaller one.
     score = np.where(score >= _EDGE * maximum_filter1d(score, 2 * beside + 1), score, 0.0)
     periods = np.arange(4.0 * beside, 0.5 * y.size, 0.5)

@@ -16,11 +16,16 @@ __all__ = ["DecayBelief", "HiddenDecay"]
 FloatArray = NDArray[np.float64]
 
 #: Grid of log b, in standard deviations about its median: far up, because some recipes gain much from their decay.
-_NODES = np.linspace(-2.0, 5.0, 11)
+_STEP = 0.8
+_NODES = np.arange(-2.0, 5.01, _STEP)
 #: Its weights: Student's t with 4 degrees of freedom, so that the run may overrule the prior.
 _WEIGHTS = (1.0 + _NODES**2 / 4.0) ** -2.5
+#: Standard deviation of b about a node, in distances between nodes: together they make a smooth distribution.
+_BLUR = 0.6
 #: Weight that every amplitude keeps, whatever a fit says of it.
 _LEAST = 1e-6
+#: Standard deviation of b where a decay brings nothing, in slopes.
+_NONE = 1e-6
 #: Gauss-Hermite nodes and weights of a normal distribution.
 _NORMAL_NODES, _NORMAL_WEIGHTS = np.array([-(3.0**0.5), 0.0, 3.0**0.5]), np.array([1.0, 4.0, 1.0]) / 6.0
 
@@ -37,38 +42,53 @@ def _median(data: FitData, schedule: LRSchedule, prior: Prior, *, positive: bool
 
 @dataclass(frozen=True, eq=False)
 class DecayBelief:
-    """What is believed of the loss that a full decay brings, before (or after) a fit.
+    """What is believed of the loss that a full decay brings, before (or after) a fit: a mixture of normals.
 
     Args:
-        b: Amplitudes [unit of the loss], increasing, shape (K,).
-        log_weight: Log weight of each response and amplitude, shape (J, K).
+        b: Means of the amplitude [unit of the loss], under each of J responses, shape (J, K).
+        sd: Standard deviations about them [same unit], shape (J, K).
+        log_weight: Log weight of each, shape (J, K).
     """
 
     b: FloatArray
+    sd: FloatArray
     log_weight: FloatArray
 
     @classmethod
     def before(cls, data: FitData, schedule: LRSchedule, prior: Prior, *, decays: bool, positive: bool) -> DecayBelief:
         """Return the prior; where the rate never changes after its warm-up (``decays`` is False) there is none."""
         if not decays:
-            return cls(np.zeros(1), np.zeros((1, 1)))
+            return cls(np.zeros((1, 1)), np.full((1, 1), _NONE * data.slope), np.zeros((1, 1)))
         median = _median(data, schedule, prior, positive=positive)
         b = np.concatenate(([0.0], median * np.exp(prior.decay_spread * _NODES)))
+        sd = np.maximum(_BLUR * _STEP * prior.decay_spread * b, _NONE * data.slope)
         shares = (1.0 - prior.decay_none) * _WEIGHTS / _WEIGHTS.sum()
         weight = np.log(np.concatenate(([prior.decay_none], shares)))
-        return cls(b, np.broadcast_to(weight, (len(prior.responses), b.size)))
+        b, sd, weight = (np.broadcast_to(x, (len(prior.responses), b.size)) for x in (b, sd, weight))
+        return cls(b, sd, weight)
 
-    def after(self, response: NDArray[np.intp], b: FloatArray, weight: FloatArray) -> DecayBelief:
-        """Return the marginal of (response, b) that a fit has left, on the same grid.
+    def after(
+        self, response: NDArray[np.intp], node: NDArray[np.intp], b: FloatArray, sd: FloatArray, weight: FloatArray
+    ) -> DecayBelief:
+        """Return what a fit has left of each of these normals: its share, and the moments of b in it.
 
         Args:
             response: Index of the response of each of a fit's laws, shape (N,).
-            b: Their amplitudes, out of those of this belief [unit of the loss], shape (N,).
-            weight: Their weights, shape (N,).
+            node: Index of the normal that it began from, shape (N,).
+            b: Its amplitude [unit of the loss], shape (N,).
+            sd: The standard deviation of that [same unit], shape (N,).
+            weight: Its weight, shape (N,).
         """
-        share = np.zeros(self.log_weight.shape)
-        np.add.at(share, (response, np.searchsorted(self.b, b)), weight)
-        return DecayBelief(self.b, np.log(share + _LEAST))
+        share, first, second = (np.zeros(self.b.shape) for _ in range(3))
+        for into, what in ((share, weight), (first, weight * b), (second, weight * (b**2 + sd**2))):
+            np.add.at(into, (response, node), what)
+        seen = share > 0.0
+        mean = np.where(seen, first / np.where(seen, share, 1.0), self.b)
+        variance = np.where(seen, second / np.where(seen, share, 1.0) - mean**2, 0.0)
+        least = self.sd.min()
+        return DecayBelief(
+            mean, np.where(seen, np.sqrt(np.maximum(variance, least**2)), self.sd), np.log(share + _LEAST)
+        )
 
 
 @dataclass(frozen=True, eq=False)

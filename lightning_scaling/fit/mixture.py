@@ -82,7 +82,9 @@ class GaussianMixture:
             density = np.einsum("cp,qcp->qp", weights, np.exp(-0.5 * z**2) / (_ROOT_2_PI * sds))
             low, high = np.where(excess < 0.0, x, low), np.where(excess < 0.0, high, x)
             step = x - excess / np.maximum(density, 1e-300)
-            x = np.where((step >= low) & (step <= high), step, 0.5 * (low + high))
+            slack = 1e-3 * (high - low)  # a root at an end of the bracket may be overshot by rounding
+            inside = (step >= low - slack) & (step <= high + slack)
+            x = np.where(inside, np.clip(step, low, high), 0.5 * (low + high))
         if weights.shape[0] == self.weights.size:
             return np.asarray(x)
         # One Newton step on the whole mixture takes back what gathering changed.

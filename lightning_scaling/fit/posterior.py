@@ -42,10 +42,13 @@ class Posterior:
         delay: What the beginning of the run has cost in each law, as a share of the present [1].
         basis: Index of (alpha, delay) in the grid of the prior.
         response: Index of each law's response.
+        node: Index of the normal of the prior that each law's b began from.
         b: Loss that a full decay brings [unit of the loss].
+        b_variance: Its variance [unit squared].
         E: Converged loss at peak rate, relative to the present loss [unit of the loss].
         A: Loss above E now [unit of the loss].
-        covariance: (var E, cov E A, var A) of each law [unit squared], shape (K, 3).
+        per_b: By how much E and A change with b [1], shape (K, 2).
+        covariance: (var E, cov E A, var A) of each law given b [unit squared], shape (K, 3).
         surprise: Sigmas by which the newest losses lie off their forecast, as far as it may go on; 0 where they do not.
         beyond: What may come beyond the law: a decay that nobody told of, or a rise that goes on; None where neither.
     """
@@ -60,9 +63,12 @@ class Posterior:
     delay: FloatArray
     basis: NDArray[np.intp]
     response: NDArray[np.intp]
+    node: NDArray[np.intp]
     b: FloatArray
+    b_variance: FloatArray
     E: FloatArray
     A: FloatArray
+    per_b: FloatArray
     covariance: FloatArray
     surprise: float = 0.0
     beyond: HiddenDecay | Rise | None = None
@@ -142,7 +148,9 @@ class Posterior:
             means[law] = self.data.present * c.sum(axis=0) + here @ c
             c_E, c_A = np.broadcast_to((1.0 - pull[0]) @ c, (int(law.sum()), c.shape[1])), (phi[law] - pull_phi) @ c
             v_EE, v_EA, v_AA = (self.covariance[law, k, None] for k in range(3))
-            variances[law] = c_E**2 * v_EE + 2.0 * c_E * c_A * v_EA + c_A**2 * v_AA + unexplained
+            c_b = c_E * self.per_b[law, :1] + c_A * self.per_b[law, 1:] - (a[law] - pull_a) @ c
+            given_b = c_E**2 * v_EE + 2.0 * c_E * c_A * v_EA + c_A**2 * v_AA
+            variances[law] = given_b + c_b**2 * self.b_variance[law, None] + unexplained
         # Two seeds differ in level: the floor is for losses, not for differences within one run.
         floor = np.maximum(self.floor * np.abs(c.sum(axis=0)), 1e-12 * self.data.slope)
         return means, np.sqrt(np.maximum(variances, 0.0) + floor**2)
@@ -153,13 +161,28 @@ class Posterior:
         a = self.annealing.at(end)[0, self.response]
         misfit = np.array([model.size for model in self.models])[self.model]
         means = self.data.present + self.E - self.b * a
-        sds = np.sqrt(self.covariance[:, 0] + misfit**2 + self.floor**2)
+        by_b = (self.per_b[:, 0] - a) ** 2 * self.b_variance
+        sds = np.sqrt(self.covariance[:, 0] + by_b + misfit**2 + self.floor**2)
         return GaussianMixture(self.weights, means[:, None], sds[:, None], self.least)
+
+    def parameter(self, name: str) -> GaussianMixture:
+        """Return what is known of a linear parameter of the law: "E" (as a loss), "A" or "b" [unit of the loss]."""
+        var_E, var_A = self.covariance[:, 0], self.covariance[:, 2]
+        means, variances = {
+            "E": (self.data.present + self.E, var_E + self.per_b[:, 0] ** 2 * self.b_variance),
+            "A": (self.A, var_A + self.per_b[:, 1] ** 2 * self.b_variance),
+            "b": (self.b, self.b_variance),
+        }[name]
+        return GaussianMixture(self.weights, means[:, None], np.sqrt(variances)[:, None])
 
     def decay_to_come(self) -> float:
         """Return the median of what the rest of the decay of the learning rate will bring [unit of the loss]."""
         now, end = self.annealing.at(np.array([self.data.now, float(self.schedule.horizon)]))
-        return self.quantile(self.b * (end - now)[self.response], 0.5)
+        left = (end - now)[self.response]
+        if not left.any():
+            return 0.0
+        sds = np.maximum(np.abs(left) * np.sqrt(self.b_variance), 1e-12 * self.data.slope)
+        return float(GaussianMixture(self.weights, (self.b * left)[:, None], sds[:, None]).quantiles([0.5])[0, 0])
 
     def quantile(self, values: FloatArray, probability: float) -> float:
         """Return a quantile of a number that each law has, such as ``alpha``, shape (K,)."""

@@ -82,7 +82,7 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
     known = belief
     if annealing.any:
         seen = solve(data, annealing, belief, prior, positive=positive)
-        known = belief.after(seen.response, seen.b, seen.weights)
+        known = belief.after(seen.response, seen.node, seen.b, np.sqrt(seen.b_variance), seen.weights)
     surprises = []
     for share in ORIGINS:
         part = curve.until(share * now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,34 +31,48 @@ _E_SPREAD = 30.0
 class _Solved:
     """Log weight and linear parameters at every point (alpha and delay, response, b) of the grid, for one misfit.
 
-    Shapes (I, J, K), and (I, 1, 1) of the covariances, which do not depend on what is regressed on.
+    Shapes (I, J, K); of what b does not change (I, J, 1), and (I, 1, 1) of the covariance of E and A given b.
     """
 
     log_weight: FloatArray
+    b: FloatArray
+    b_variance: FloatArray
     E: FloatArray
     A: FloatArray
+    E_per_b: FloatArray
+    A_per_b: FloatArray
     covariance: tuple[FloatArray, FloatArray, FloatArray]
 
 
-def _regress(model: MisfitModel, alpha: FloatArray, b: FloatArray, J: int) -> _Solved:
-    """Regress y + b a on 1 and phi under the normal priors of E and A, at every grid point at once."""
-    prior, slope = model.prior, model.data.slope
-    W, last = model.whitened, 2 + alpha.size
+def _regress(model: MisfitModel, alpha: FloatArray, decay: DecayBelief) -> _Solved:
+    """Regress y on 1, phi and -a under the normal priors of E, A and b, at every grid point at once.
+
+    Given b the posterior of (E, A) is normal with a mean that is linear in b, and what is left over is quadratic in it.
+    """
+    prior, slope, W = model.prior, model.data.slope, model.whitened
+    last, J = 2 + alpha.size, decay.b.shape[0]
     # Inner products of the constant, the data and the responses with every column, and of every column with itself.
     G, own = np.einsum("mi,mj->ij", W[:, [0, 1, *range(last, last + J)]], W), np.einsum("mi,mi->i", W, W)
     i, j = slice(2, last), slice(last, last + J)
-    one_y = (G[0, 1] + np.outer(G[0, j], b))[None]
-    phi_y = G[1, i][:, None, None] + G[2:, i].T[:, :, None] * b
-    y_y = (own[1] + 2.0 * np.outer(G[1, j], b) + np.outer(own[j], b**2))[None]
     m_A, s_A = (x * slope / alpha for x in prior.excess)
     p_EE, p_EA, p_AA = own[0] + 1.0 / (_E_SPREAD * slope) ** 2, G[0, i], own[i] + 1.0 / s_A**2
     det = p_EE * p_AA - p_EA**2
-    v_EE, v_EA, v_AA = (x[:, None, None] for x in (p_AA / det, -p_EA / det, p_EE / det))
-    r_A = phi_y + (m_A / s_A**2)[:, None, None]
-    E, A = v_EE * one_y + v_EA * r_A, v_EA * one_y + v_AA * r_A
-    quadratic = y_y + ((m_A / s_A) ** 2)[:, None, None] - (E * one_y + A * r_A)
-    log_evidence = -0.5 * quadratic - (0.5 * np.log(det) + np.log(s_A))[:, None, None]
-    return _Solved(log_evidence + log_ndtr(A / np.sqrt(v_AA)), E, A, (v_EE, v_EA, v_AA))
+    v_EE, v_EA, v_AA = (x[:, None] for x in (p_AA / det, -p_EA / det, p_EE / det))
+    r_E, r_A = G[0, 1], (G[1, i] + m_A / s_A**2)[:, None]
+    E, A = v_EE * r_E + v_EA * r_A, v_EA * r_E + v_AA * r_A
+    g_E, g_A = G[0, j][None, :], G[2:, i].T
+    E_per_b, A_per_b = v_EE * g_E + v_EA * g_A, v_EA * g_E + v_AA * g_A
+    left = own[1] + ((m_A / s_A) ** 2)[:, None] - (E * r_E + A * r_A)
+    linear, square = G[1, j] - (E * g_E + A * g_A), own[j] - (E_per_b * g_E + A_per_b * g_A)
+    precision = 1.0 / decay.sd**2 + np.maximum(square, 0.0)[:, :, None]
+    b = (decay.b / decay.sd**2 - linear[:, :, None]) / precision
+    quadratic = left[:, :, None] + (decay.b / decay.sd) ** 2 - precision * b**2
+    log_evidence = -0.5 * (quadratic + np.log(precision * decay.sd**2))
+    log_evidence = log_evidence - (0.5 * np.log(det) + np.log(s_A))[:, None, None]
+    E, A, E_per_b, A_per_b, v_EE, v_EA, v_AA = (x[:, :, None] for x in (E, A, E_per_b, A_per_b, v_EE, v_EA, v_AA))
+    E, A = E + E_per_b * b, A + A_per_b * b
+    sd_A = np.sqrt(v_AA + A_per_b**2 / precision)
+    return _Solved(log_evidence + log_ndtr(A / sd_A), b, 1.0 / precision, E, A, E_per_b, A_per_b, (v_EE, v_EA, v_AA))
 
 
 def _shares(evidence: FloatArray, trust: float) -> FloatArray:
@@ -77,13 +92,13 @@ def _grid(prior: Prior) -> tuple[FloatArray, FloatArray, FloatArray]:
 def solve(data: FitData, annealing: Annealing, decay: DecayBelief, prior: Prior, *, positive: bool) -> Posterior:
     r"""Return the posterior of the law of one run.
 
-    For each grid point (alpha, delay, response, b) and each misfit the model
+    For each grid point (alpha, delay, response, normal of b) and each misfit the model
 
     .. math:: y = E + A\,\phi_{\alpha,\delta}(S) - b\,a(S) + d(S) + \epsilon
 
-    is linear in (E, A) with normal priors, so their posterior and the evidence have closed forms; all grid points share
-    one factor per misfit and one matrix of inner products. A >= 0 and, for a loss that has been positive throughout, a
-    positive limit enter as the probability that the posterior gives them.
+    is linear in (E, A, b) with normal priors (a mixture of them for b), so their posterior and the evidence have closed
+    forms; all grid points share one factor per misfit and one matrix of inner products. A >= 0 and, for a loss that has
+    been positive throughout, a positive limit enter as the probability that the posterior gives them.
 
     Misfits of different size keep equal weight whatever their evidence: a model that is wrong judges itself kindly. How
     fast the misfit grows into the past is half believed by the evidence (``prior.trust``).
@@ -98,23 +113,25 @@ def solve(data: FitData, annealing: Annealing, decay: DecayBelief, prior: Prior,
     Returns:
         The mixture over the grid.
     """
-    schedule, b, J = annealing.schedule, decay.b, decay.log_weight.shape[0]
+    schedule, J = annealing.schedule, decay.b.shape[0]
     alpha, delay, log_alpha = _grid(prior)
     phi = power_basis(schedule.summed(data.S), max(float(schedule.summed(data.now)), 1e-9), alpha, delay)
-    a_data, a_end = annealing.at(data.S), annealing.at(np.array([float(schedule.horizon)]))[0]
+    a_data, a_end = annealing.at(data.S), annealing.at(np.array([float(schedule.horizon)]))[0, :J, None]
     ones, y = np.ones((data.S.size, 1)), (data.y - data.present)[:, None]
     columns = np.concatenate((ones, y, phi, a_data[:, :J]), axis=1)
     log_prior = log_alpha[:, None, None] + decay.log_weight
-    models, laws = [], []
+    models: list[MisfitModel] = []
+    laws: list[tuple[NDArray[Any], ...]] = []
     for size in prior.misfits:
         solved, log_weights = [], []
         for growth in prior.growths:
             model = MisfitModel.build(data, size * data.slope, growth, prior, columns)
-            one = _regress(model, alpha, b, J)
+            one = _regress(model, alpha, decay)
             log_weight = one.log_weight + log_prior
             if positive:
-                limit = data.present + one.E - b * a_end[:J, None]
-                log_weight = log_weight + log_ndtr(limit / np.sqrt(one.covariance[0]))
+                limit = data.present + one.E - one.b * a_end
+                sd = np.sqrt(one.covariance[0] + (one.E_per_b - a_end) ** 2 * one.b_variance)
+                log_weight = log_weight + log_ndtr(limit / sd)
             models.append(model)
             solved.append(one)
             log_weights.append(log_weight - 0.5 * model.log_determinant)
@@ -122,11 +139,10 @@ def solve(data: FitData, annealing: Annealing, decay: DecayBelief, prior: Prior,
         weights = [np.exp(x - top) for x, top in zip(log_weights, tops, strict=True)]
         shares = _shares(tops + np.log([w.sum() for w in weights]), prior.trust) / len(prior.misfits)
         for m, (one, w, share) in enumerate(zip(solved, weights, shares, strict=True), len(models) - len(solved)):
-            w = np.where(w > _NEGLIGIBLE, w, 0.0)
-            i, j, k = np.nonzero(w)
-            kept = (share * w[i, j, k] / w.sum(), np.full(i.size, m), i, j, b[k], one.E[i, j, k], one.A[i, j, k])
-            laws.append((*kept, np.stack([v[i, 0, 0] for v in one.covariance], axis=1)))
-    weight, index, i, j, amplitude, E, A, covariance = (np.concatenate(part) for part in zip(*laws, strict=True))
+            laws.append(_kept(one, m, w, float(share)))
+    weight, index, i, j, k, b, b_variance, E, A, per_b, covariance = (
+        np.concatenate(part) for part in zip(*laws, strict=True)
+    )
     return Posterior(
         data=data,
         annealing=annealing,
@@ -138,8 +154,21 @@ def solve(data: FitData, annealing: Annealing, decay: DecayBelief, prior: Prior,
         delay=delay[i],
         basis=i,
         response=j,
-        b=amplitude,
+        node=k,
+        b=b,
+        b_variance=b_variance,
         E=E,
         A=A,
+        per_b=per_b,
         covariance=covariance,
     )
+
+
+def _kept(one: _Solved, m: int, weight: FloatArray, share: float) -> tuple[NDArray[Any], ...]:
+    """Return the laws that count under misfit model m, with weights that sum to its share."""
+    weight = np.where(weight > _NEGLIGIBLE, weight, 0.0)
+    i, j, k = np.nonzero(weight)
+    per_b = np.stack((one.E_per_b[i, j, 0], one.A_per_b[i, j, 0]), axis=1)
+    covariance = np.stack([v[i, 0, 0] for v in one.covariance], axis=1)
+    w, m_ = share * weight[i, j, k] / weight.sum(), np.full(i.size, m)
+    return w, m_, i, j, k, one.b[i, j, k], one.b_variance[i, j, k], one.E[i, j, k], one.A[i, j, k], per_b, covariance

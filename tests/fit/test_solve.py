@@ -76,7 +76,7 @@ def test_a_decay_under_way_tells_how_much_it_brings(rng: np.random.Generator) ->
         data = reduce_curve(curve, windows_per_e_fold=32, e_folds=5.0, outlier=7.0)
         before = DecayBelief.before(data, schedule, DEFAULT_PRIOR, decays=True, positive=True)
         p = solve(data, annealing, before, DEFAULT_PRIOR, positive=True)
-        after = np.exp(before.after(p.response, p.b, p.weights).log_weight)
+        after = np.exp(before.after(p.response, p.node, p.b, np.sqrt(p.b_variance), p.weights).log_weight)
         assert after.sum() == pytest.approx(1.0, abs=1e-3)
         mean = float(p.weights @ p.b)
         return mean, float(np.sqrt(p.weights @ (p.b - mean) ** 2))
