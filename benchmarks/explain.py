@@ -31,7 +31,7 @@ _NOW = 0.5
 
 def anatomy() -> SyntheticRun:
     """Return a run with a long warm-up, a dear beginning and a decay that brings much: terms that can be seen."""
-    schedule = wsd(_HORIZON, warm_up=600, decay_from=_DECAY_FROM)
+    schedule = wsd(_HORIZON, warm_up=600, decay_from=0.7)
     return SyntheticRun(schedule, E=2.1, A=0.45, delay=300.0, b=0.4, first=10.0, noise=0.06)
 
 

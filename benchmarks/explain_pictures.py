@@ -36,23 +36,23 @@ def draw_law(run: SyntheticRun, path: Path) -> None:
     steps = np.unique(np.geomspace(first, end, 2500).astype(int))
 
     top.plot(steps, run.losses[steps - 1], ".", ms=3, mew=0, color=GREY, alpha=0.45)
-    top.fill_between(early, run.at_peak(early, delay=0.0), run.at_peak(early), color=_thinned(_ORANGE), lw=0)
-    top.plot(early, run.at_peak(early, delay=0.0), color=_ORANGE, lw=1.4, ls=":")
-    top.plot(beyond, run.at_peak(beyond), color=_GREEN, lw=1.8, ls="--")
+    top.fill_between(early, run.power_law(early, delay=0.0), run.power_law(early), color=_thinned(_ORANGE), lw=0)
+    top.plot(early, run.power_law(early, delay=0.0), color=_ORANGE, lw=1.4, ls=":")
+    top.plot(beyond, run.power_law(beyond), color=_GREEN, lw=1.8, ls="--")
     top.plot([first, last], [run.E, run.E], color=_GREEN, lw=1.2, ls=":")
     top.plot(inside, run.expected(inside), color=_BLUE, lw=2.2)
 
     def at(share: float) -> float:
         return float(run.expected([share * end])[0])
 
-    peak = float(run.at_peak([end])[0])
+    undecayed = float(run.power_law([end])[0])
     _arrow(top, 0.25 * end, run.E, at(0.25), _GREEN)
-    _arrow(top, 1.12 * end, at(1.0), peak, _BLUE)
+    _arrow(top, 1.12 * end, at(1.0), undecayed, _BLUE)
     top.plot([1.12 * end] * 2, [0.955 * run.E, at(1.0)], color=_BLUE, lw=1.0)
     for share, y, text, colour, ha, va in (
         (0.235, (run.E * at(0.25)) ** 0.5, r"$A\,(\zeta/\zeta_{now})^{-\alpha}$", _GREEN, "right", "center"),
-        (0.018, 0.985 * run.E, "$E$, the limit at peak rate", _GREEN, "left", "top"),
-        (1.2, 1.03 * peak, "the law at\npeak rate", _GREEN, "left", "bottom"),
+        (0.018, 0.985 * run.E, "$E$, the limit of the power law", _GREEN, "left", "top"),
+        (1.12, 1.04 * undecayed, "the power law: at peak\nrate it goes on to $E$", _GREEN, "left", "bottom"),
         (1.12, 0.95 * run.E, r"$b\,a(t)$, what the decay brings", _BLUE, "center", "top"),
         (0.09, at(0.075), "expected loss", _BLUE, "left", "center"),
         (0.35, 1.14 * at(0.35), "losses of single steps", GREY, "left", "center"),
@@ -60,7 +60,7 @@ def draw_law(run: SyntheticRun, path: Path) -> None:
         top.text(share * end, y, text, color=colour, ha=ha, va=va)
     top.annotate(
         "$\\delta$, what the beginning has cost:\nwithout it the law would be here",
-        xy=(0.04 * end, float(run.at_peak([0.04 * end], delay=0.0)[0])),
+        xy=(0.04 * end, float(run.power_law([0.04 * end], delay=0.0)[0])),
         xytext=(0.018 * end, 1.3 * run.E),
         color=_ORANGE,
         arrowprops={"arrowstyle": "-", "color": _ORANGE},
@@ -133,10 +133,11 @@ def _future(ax: Axes, forecast: Forecast, colour: str, place: float) -> None:
     end = float(forecast.horizon or forecast.step)
     S = np.linspace(forecast.step, end, _SMOOTH)
     loss, final = forecast.loss_at(S), forecast.final_loss
+    low, mid, high = (float(x) for x in (final.low, final.mid, final.high))
     _band(ax, S, np.array([loss.low, loss.mid, loss.high]), colour)
     x = place * end / 1000
-    ax.plot([x, x], [final.low, final.high], color=colour, lw=2.2, solid_capstyle="butt", zorder=4)
-    ax.plot([x], [final.mid], marker="o", ms=5, color=colour, zorder=4)
+    ax.plot([x, x], [low, high], color=colour, lw=2.2, solid_capstyle="butt", zorder=4)
+    ax.plot([x], [mid], marker="o", ms=5, color=colour, zorder=4)
 
 
 def _band(ax: Axes, S: Array, low_mid_high: Array, colour: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_scaling import CurveBuilder, LossCurve, LRSchedule
-from lightning_scaling.fit.annealing import Annealing, Response, first_peak
+from lightning_scaling.fit.annealing import Annealing, Response
 from lightning_scaling.fit.power import effective_time
 
 Array = NDArray[np.float64]
@@ -48,7 +48,7 @@ class SyntheticRun:
     Attributes:
         schedule: Learning rate of all steps.
         E: Limit at peak rate [nats].
-        A: Loss above E that peak rate to the end would leave [nats].
+        A: Loss above E at the end, but for the decay [nats].
         alpha: Exponent [1].
         delay: delta, what the beginning has cost beside the warm-up [steps at peak rate].
         b: Loss that a full decay of the rate brings [nats].
@@ -63,7 +63,7 @@ class SyntheticRun:
     A: float = 0.35
     alpha: float = 0.5
     delay: float = 150.0
-    b: float = 0.1
+    b: float = 0.11
     first: float = 9.0
     noise: float = 0.05
     seed: int = 0
@@ -74,16 +74,17 @@ class SyntheticRun:
         """Length of the run [steps]."""
         return self.schedule.horizon
 
-    def at_peak(self, S: ArrayLike, *, delay: float | None = None) -> Array:
-        """Return E + A (zeta/zeta_end)^-alpha as if the rate stayed at its peak after the warm-up.
+    def power_law(self, S: ArrayLike, *, delay: float | None = None) -> Array:
+        """Return E + A (zeta/zeta_end)^-alpha, the law without what the decay brings; after the run at peak rate.
 
         Args:
             S: Steps, beyond the end of the run too [steps], shape (P,).
             delay: A delay in place of the run's own, 0 for none [steps at peak rate].
         """
-        delta = np.asarray(self.delay if delay is None else delay, dtype=np.float64)
-        zeta = effective_time(self._at_peak_summed(np.asarray(S, dtype=np.float64)), delta)
-        zeta_end = effective_time(self._at_peak_summed(np.asarray(float(self.horizon))), np.asarray(self.delay))
+        steps, end = np.asarray(S, dtype=np.float64), float(self.horizon)
+        z = self.schedule.summed(np.minimum(steps, end)) + np.maximum(steps - end, 0.0)
+        zeta = effective_time(z, np.asarray(self.delay if delay is None else delay))
+        zeta_end = effective_time(self.schedule.summed(end), np.asarray(self.delay))
         return np.asarray(self.E + self.A * np.maximum(zeta / zeta_end, 1e-12) ** -self.alpha)
 
     def decay(self, S: ArrayLike) -> Array:
@@ -94,7 +95,7 @@ class SyntheticRun:
         """Return the expected loss at steps S, shape (P,) [nats]: the law and what leaves it, below the first loss."""
         steps = np.asarray(S, dtype=np.float64)
         start, stop, rise = self.leaves
-        above = self.at_peak(steps) - self.E
+        above = self.power_law(steps) - self.E
         above = (above**-_SHARPNESS + (self.first - self.E) ** -_SHARPNESS) ** (-1.0 / _SHARPNESS)
         off = rise * np.clip((steps / self.horizon - start) / (stop - start), 0.0, 1.0)
         return np.asarray(self.E + above - self.decay(steps) + off)
@@ -120,7 +121,3 @@ class SyntheticRun:
     @cached_property
     def _annealing(self) -> Annealing:
         return Annealing(self.schedule, (_RESPONSE,))
-
-    def _at_peak_summed(self, S: Array) -> Array:
-        warm = first_peak(self.schedule)
-        return np.asarray(self.schedule.summed(np.minimum(S, warm)) + np.maximum(S - warm, 0.0))

@@ -22,18 +22,18 @@ def test_schedules_warm_up_hold_their_peak_and_end_at_nothing():
         assert np.all(np.diff(schedule.rate_at(S[held + 10 :])) <= 0.0)
 
 
-def test_the_loss_is_the_law_at_peak_rate_less_what_the_decay_brings():
+def test_the_loss_is_the_law_power_law_rate_less_what_the_decay_brings():
     run = SyntheticRun(wsd(HORIZON, warm_up=WARM_UP, decay_from=0.5), delay=60.0, first=np.inf)
-    np.testing.assert_allclose(run.expected(S), run.at_peak(S) - run.decay(S), rtol=1e-12)
+    np.testing.assert_allclose(run.expected(S), run.power_law(S) - run.decay(S), rtol=1e-12)
     assert run.decay([2000.0])[0] == pytest.approx(0.0, abs=1e-3)
     assert 0.5 * run.b < run.decay([HORIZON])[0] < run.b
-    assert run.at_peak([HORIZON])[0] == pytest.approx(run.E + run.A)
-    assert run.at_peak([1e9])[0] == pytest.approx(run.E, abs=1e-2)
+    assert run.power_law([HORIZON])[0] == pytest.approx(run.E + run.A)
+    assert run.power_law([1e9])[0] == pytest.approx(run.E, abs=1e-2)
 
 
-def test_a_delay_costs_what_as_many_steps_at_peak_rate_would_have_brought():
+def test_a_delay_costs_what_as_many_steps_power_law_rate_would_have_brought():
     run = SyntheticRun(constant(HORIZON, warm_up=WARM_UP), delay=60.0)
-    np.testing.assert_allclose(run.at_peak(S[500:] + 60.0), run.at_peak(S[500:], delay=0.0), rtol=1e-9)
+    np.testing.assert_allclose(run.power_law(S[500:] + 60.0), run.power_law(S[500:], delay=0.0), rtol=1e-9)
 
 
 def test_a_run_begins_at_its_first_loss_and_leaves_the_law_for_good():
