@@ -90,9 +90,9 @@ def draw_decay(looks: Sequence[Decay], path: Path) -> None:
         _end(top, look.run)
         _plain(top, look.name)
         _rate(strip, look.run)
-    _limits(panels[0], [look.run for look in looks], [f for look in looks for f in look.forecasts])
+    _limits(panels[0], [look.run for look in looks], [f for look in looks for f in look.forecasts], below=0.2)
     words = "before the decay,\nonly other runs tell\nwhat it will bring"
-    panels[0, 0].text(0.03, 0.05, words, color=COLOURS[0], transform=panels[0, 0].transAxes)
+    panels[0, 0].text(0.03, 0.03, words, color=COLOURS[0], transform=panels[0, 0].transAxes)
     figure.savefig(path, dpi=_DPI)
 
 
@@ -201,12 +201,14 @@ def _rate(ax: Axes, run: SyntheticRun) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _limits(panels: Sequence[Axes], runs: Sequence[SyntheticRun], forecasts: Sequence[Forecast]) -> None:
-    """Let panels that share their axes show the runs from a tenth on and every interval at the end."""
+def _limits(
+    panels: Sequence[Axes], runs: Sequence[SyntheticRun], forecasts: Sequence[Forecast], below: float = 0.05
+) -> None:
+    """Let panels that share their axes show the runs from a tenth on, every interval at the end, and room below."""
     low = min(float(f.final_loss.low) for f in forecasts)
     high = max(float(run.expected([0.1 * run.horizon])[0]) for run in runs)
     end = runs[0].horizon / 1000
-    panels[0].set(xlim=(0.1 * end, 1.22 * end), ylim=(low - 0.05 * (high - low), high), ylabel="loss [nats]")
+    panels[0].set(xlim=(0.1 * end, 1.22 * end), ylim=(low - below * (high - low), high), ylabel="loss [nats]")
 
 
 def _half_width(forecast: Forecast) -> str:
