@@ -23,6 +23,8 @@ MIN_SHARE = 0.05
 REJECTED = 4.0
 #: Times, and sigmas, by which the fall over the last half e-fold exceeds the one before where a loss accelerates.
 FASTER, CLEARLY = 1.15, 2.0
+#: Half-width of the converged loss, as a share of the distance to it, from which it counts as not identified.
+VAGUE = 0.5
 #: Falls of the learning rate below this share of the peak do not count as a decay.
 SMALL_FALL = 0.05
 
@@ -61,7 +63,7 @@ def judge(
         return Verdict.BEFORE_DECAY
     if _flat(fitted):
         return Verdict.FLAT
-    if float(converged.half_width) > float(present.mid) - float(converged.mid):
+    if float(converged.half_width) > VAGUE * (float(present.mid) - float(converged.mid)):
         return Verdict.NOT_IDENTIFIED
     return Verdict.OK
 

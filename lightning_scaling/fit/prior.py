@@ -47,7 +47,7 @@ class Prior:
     alphas: tuple[float, ...] = (0.2, 0.3, 0.36, 0.42, 0.47, 0.52, 0.57, 0.63, 0.7, 0.8, 0.95, 1.3)
     log_alpha: tuple[float, float] = (log(0.53), 0.15)
     delays: tuple[float, ...] = (0.0, 0.005, 0.01, 0.015, 0.022, 0.032, 0.045, 0.065, 0.09, 0.13, 0.18, 0.25, 0.35)
-    responses: tuple[Response, ...] = (Response(0.0, 1.0), Response(0.0, 0.6), Response(0.005, 0.6))
+    responses: tuple[Response, ...] = (Response(0.0, 1.0), Response(0.0, 0.7), Response(0.005, 0.6))
     excess: tuple[float, float] = (0.5, 2.0)
     decay: float = 2.0
     decay_share: float = 0.055
