@@ -17,6 +17,8 @@ FloatArray = NDArray[np.float64]
 _BISECTIONS, _NEWTON = 14, 4
 #: Bins of mean and of standard deviation in which a large mixture is gathered before its quantiles are sought.
 _MEAN_BINS, _SD_BINS = 40, 6
+#: Quantities from which they are not sought in the whole mixture once more: that is for a few, not for a picture.
+_MANY = 16
 #: Largest share of a mixture that its lower bound may cut off.
 _MOST_CUT = 0.8
 _ROOT_2_PI = float(np.sqrt(2.0 * np.pi))
@@ -85,7 +87,7 @@ class GaussianMixture:
             slack = 1e-3 * (high - low)  # a root at an end of the bracket may be overshot by rounding
             inside = (step >= low - slack) & (step <= high + slack)
             x = np.where(inside, np.clip(step, low, high), 0.5 * (low + high))
-        if weights.shape[0] == self.weights.size:
+        if weights.shape[0] == self.weights.size or x.shape[1] > _MANY:
             return np.asarray(x)
         # One Newton step on the whole mixture takes back what gathering changed.
         z = (x[:, None, :] - self.means) / self.sds

@@ -51,7 +51,7 @@ class Prior:
     excess: tuple[float, float] = (0.5, 2.0)
     decay: float = 2.0
     decay_share: float = 0.055
-    decay_spread: float = 0.34
+    decay_spread: float = 0.33
     decay_none: float = 0.01
     slope_exponent: float = 0.35
     hidden_decay: tuple[float, float] = (0.12, 1.0)
@@ -60,7 +60,7 @@ class Prior:
     trust: float = 0.65
     misfit_length: float = 2.0
     record: tuple[float, float] = (2.0, 0.4)
-    persistence: tuple[float, float] = (0.15, 2.0)
+    persistence: tuple[float, float] = (0.13, 2.0)
     seed_floor: float = 4e-4
     windows_per_e_fold: int = 32
     e_folds: float = 4.0

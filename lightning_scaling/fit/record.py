@@ -78,10 +78,12 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
     actual, at = (float(np.average(x[recent], weights=weight)) for x in (curve.L, curve.S))
     data = _reduce(curve, prior)
     belief = DecayBelief.before(data, schedule, prior, decays=annealing.any, positive=positive)
+    # One misfit of middling size is enough to look back with.
+    middle = replace(prior, misfits=(float(np.exp(np.mean(np.log(prior.misfits)))),))
     # What the present has taught of the decay is no surprise about the law, so the earlier forecasts are given it.
     known = belief
     if annealing.any:
-        seen = solve(data, annealing, belief, prior, positive=positive)
+        seen = solve(data, annealing, belief, middle, positive=positive)
         known = belief.after(seen.response, seen.node, seen.b, np.sqrt(seen.b_variance), seen.weights)
     surprises = []
     for share in ORIGINS:
@@ -92,7 +94,7 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
         then = _reduce(part, prior)
         if then.S.size < MIN_WINDOWS:
             continue
-        guess = solve(then, annealing, known, prior, positive=positive).loss([at])
+        guess = solve(then, annealing, known, middle, positive=positive).loss([at])
         noise = max(then.step_noise / np.sqrt(weight.size), _standard_error(curve, recent))
         surprises.append((actual - float(guess.mean()[0])) / float(np.hypot(guess.sd()[0], noise)))
     r = np.clip(surprises, -CLIP, CLIP) if surprises else np.zeros(0)
