@@ -2,6 +2,7 @@
 
     python benchmarks/accuracy.py --curves DIR                      # all methods; prints the tables
     python benchmarks/accuracy.py --curves DIR --out docs/accuracy.md   # and writes the page with its pictures
+    python benchmarks/accuracy.py --curves DIR --held-out           # the same of held-out losses
 
 DIR holds ``<id>.csv`` files (``step,loss[,lr]``), your own finished runs for example, with or without an ``index.json``
 (see `benchmarks.curves`). The same input gives the same page, but for the measured times.
@@ -37,6 +38,11 @@ from benchmarks.scores import Score, score  # noqa: E402
 from benchmarks.tables import method_tables  # noqa: E402
 
 ALL_METHODS: Mapping[str, Method] = {NAME: ours, **METHODS}
+
+_HELD_OUT = (
+    "**Held-out losses.** On this page (written with `--held-out`) the losses are those of evaluations on held-out "
+    "data, where the runs logged them; the learning rates are those of the runs."
+)
 
 _WARM: set[str] = set()
 
@@ -100,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(str(error))
         others[lc_pfn.NAME] = partial(lc_pfn.predict, weights=options.lc_pfn)
     methods = list(dict.fromkeys([*chosen, LAST_VALUE]))
-    curves = load_curves(options.curves)
+    curves = load_curves(options.curves, held_out=options.held_out)
     scores = evaluate(curves, methods, options.fractions, options.jobs, others)
     if not any(s.horizon_known for s in scores):
         print("No curve has a known horizon and 10 points before a cut: nothing to score.", file=sys.stderr)
@@ -108,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for text in (*notes, *(table.markdown() for table in method_tables(scores))):
         print(text)
     if options.out is not None:
+        if options.held_out:
+            notes.insert(0, _HELD_OUT)
         write_page(options.out, curves, scores, highlight=methods[0], notes=notes)
         print(f"Wrote {options.out}")
     if options.scores is not None:
@@ -120,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--curves", type=Path, required=True, help="folder of finished runs")
     parser.add_argument("--out", type=Path, help="markdown page to write; its pictures go to img/ beside it")
+    parser.add_argument("--held-out", action="store_true", help="score the held-out losses, <id>.val.csv, instead")
     parser.add_argument("--scores", type=Path, help="JSON file for every single score")
     names = [*ALL_METHODS, lc_pfn.NAME]
     parser.add_argument("--methods", nargs="+", choices=names, help="default: all there are", metavar="METHOD")

@@ -16,7 +16,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class RunCurve:
         domain: What was trained.
         horizon_known: False if the last step need not be the planned end: reported, never averaged into accuracy.
         n_dropped: Points left out on reading: non-finite losses and steps that a resumed run logged again.
+        planned: Learning rates of steps 1, 2, …, where they are known from elsewhere than ``lr``.
     """
 
     id: str
@@ -61,6 +62,7 @@ class RunCurve:
     domain: str = "unknown"
     horizon_known: bool = True
     n_dropped: int = 0
+    planned: Array | None = None
 
     @property
     def T(self) -> int:
@@ -75,6 +77,8 @@ class RunCurve:
 
     def rates(self) -> Array | None:
         """Return the learning rate of the steps 1..T, shape (T,), or None where it was not logged."""
+        if self.planned is not None:
+            return self.planned[: self.T]
         return None if self.lr is None else rates_of_all_steps(self.S, self.lr, self.T)
 
     def prefix(self, fraction: float) -> NDArray[np.bool_]:
@@ -137,10 +141,13 @@ def rates_of_all_steps(S: Array, lr: Array, T: int) -> Array:
     return np.interp(np.arange(1, T + 1, dtype=np.float64), S[good], lr[good])
 
 
-def load_curves(folder: str | Path) -> list[RunCurve]:
+def load_curves(folder: str | Path, *, held_out: bool = False) -> list[RunCurve]:
     """Read every run of a folder, in the order of its ``index.json`` or, without one, of the file names.
 
-    Held-out losses (``<id>.val.csv``) are not read: what is forecast is the loss in ``<id>.csv``.
+    Args:
+        folder: Where the runs lie.
+        held_out: Read the held-out losses (``<id>.val.csv``, columns ``step,val_loss``) of the runs that have them,
+            with the learning rates of the run, instead of the training losses.
 
     Raises:
         ValueError: If the folder has no curves, or a file lacks a column or has fewer than two finite losses.
@@ -154,7 +161,23 @@ def load_curves(folder: str | Path) -> list[RunCurve]:
         entries = [{"id": name, "group": root.resolve().name} for name in names]
     if not entries:
         raise ValueError(f"Expected index.json or *.csv files in {root}, got none. Name a folder of finished runs.")
-    return [_read(root / f"{entry['id']}.csv", entry) for entry in entries]
+    runs = [_read(root / f"{entry['id']}.csv", entry) for entry in entries]
+    if not held_out:
+        return runs
+    pairs = [(run, entry, root / f"{run.id}.val.csv") for run, entry in zip(runs, entries, strict=True)]
+    found = [_held_out(run, entry, path) for run, entry, path in pairs if path.is_file()]
+    if not found:
+        raise ValueError(f"Expected files named <id>.val.csv in {root}, got none. Leave out --held-out.")
+    return found
+
+
+def _held_out(run: RunCurve, entry: dict[str, Any], path: Path) -> RunCurve:
+    """Read the held-out losses of a run; where they go on beyond its log, the last rate is held."""
+    losses = _read(path, {**entry, "id": f"{run.id}.val", "noise": "evaluation"}, loss="val_loss")
+    rates = run.rates()
+    if rates is not None and losses.T > rates.size:
+        rates = np.concatenate((rates, np.full(losses.T - rates.size, rates[-1])))
+    return replace(losses, lr=None, planned=rates)
 
 
 def make_tasks(curves: Iterable[RunCurve], fractions: Sequence[float] = FRACTIONS) -> list[Task]:
@@ -176,14 +199,14 @@ def make_tasks(curves: Iterable[RunCurve], fractions: Sequence[float] = FRACTION
     return tasks
 
 
-def _read(path: Path, entry: dict[str, Any]) -> RunCurve:
+def _read(path: Path, entry: dict[str, Any], loss: str = "loss") -> RunCurve:
     """Read one file; the later row wins where a resumed run logged a step again."""
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     names = set(rows[0]) if rows else set()
-    if not {"step", "loss"} <= names:
-        raise ValueError(f"Expected the columns step,loss[,lr] in {path}, got {sorted(names)}. Add a header line.")
-    S, L = _column(rows, "step"), _column(rows, "loss")
+    if not {"step", loss} <= names:
+        raise ValueError(f"Expected the columns step,{loss}[,lr] in {path}, got {sorted(names)}. Add a header line.")
+    S, L = _column(rows, "step"), _column(rows, loss)
     lr = _column(rows, "lr") if "lr" in names else None
     kept = np.isfinite(S) & np.isfinite(L)
     # Among the finite rows, one is superseded if a later row has its step or an earlier one.

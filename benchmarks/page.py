@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.curves import RunCurve
-from benchmarks.pictures import CALIBRATION_PICTURE, ERROR_PICTURE, draw_calibration, draw_error
+from benchmarks.pictures import draw_calibration, draw_error
 from benchmarks.scores import Score
 from benchmarks.tables import Table, breakdown, curve_table, method_tables
 
@@ -50,8 +50,9 @@ def write_page(
     """
     pictures = path.parent / "img"
     pictures.mkdir(parents=True, exist_ok=True)
-    draw_error(scores, pictures / ERROR_PICTURE, highlight)
-    draw_calibration(scores, pictures / CALIBRATION_PICTURE, highlight)
+    error, calibration = (f"{path.stem}_{what}.png" for what in ("error", "calibration"))
+    draw_error(scores, pictures / error, highlight)
+    draw_calibration(scores, pictures / calibration, highlight)
     details = [
         breakdown(scores, highlight, lambda s: s.group, "source"),
         breakdown(scores, highlight, lambda s: s.schedule, "schedule"),
@@ -61,8 +62,8 @@ def write_page(
     parts = [
         _introduction(curves, scores),
         *(f"{note}\n" for note in notes),
-        f"![Mean error against the fraction of the run seen, by method](img/{ERROR_PICTURE})\n",
-        f"![Share of truths inside an interval against its level](img/{CALIBRATION_PICTURE})\n",
+        f"![Mean error against the fraction of the run seen, by method](img/{error})\n",
+        f"![Share of truths inside an interval against its level](img/{calibration})\n",
         "## All methods\n",
         *map(Table.markdown, method_tables(scores)),
         f"## {highlight} in detail\n",

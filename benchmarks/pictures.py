@@ -16,9 +16,6 @@ from benchmarks.tables import Value, families
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ERROR_PICTURE = "accuracy_error.png"
-CALIBRATION_PICTURE = "accuracy_calibration.png"
-
 
 def draw_error(scores: Sequence[Score], path: Path, highlight: str) -> None:
     """Draw the error against the fraction seen: one panel per family, one for all groups."""

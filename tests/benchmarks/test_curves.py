@@ -1,6 +1,7 @@
 """The loader and the tasks of the benchmark, on folders made here."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,3 +109,17 @@ def test_rates_are_linear_between_logs_and_held_outside_them():
 def test_a_log_from_step_zero_gives_the_rates_of_steps_one_to_T():
     rates = rates_of_all_steps(np.arange(0.0, 5.0), np.array([9.0, 1.0, 2.0, 3.0, 4.0]), 4)
     np.testing.assert_allclose(rates, [1, 2, 3, 4])
+
+
+def test_held_out_losses_come_with_the_rates_of_their_run(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("step,loss,lr\n" + "".join(f"{s},{5 / s},{1 - s / 200}\n" for s in range(1, 101)))
+    (tmp_path / "a.val.csv").write_text("step,val_loss\n" + "".join(f"{s},{6 / s}\n" for s in range(10, 121, 10)))
+    (tmp_path / "b.csv").write_text("step,loss\n1,2\n2,1\n")
+    (run,) = load_curves(tmp_path, held_out=True)
+    assert (run.id, run.T, run.S[0], run.L[0]) == ("a.val", 120, 10, 0.6)
+    rates = run.rates()
+    assert rates is not None
+    assert rates[[0, 99, 119]] == pytest.approx([0.995, 0.5, 0.5])  # beyond the log the last rate is held
+    (tmp_path / "a.val.csv").unlink()
+    with pytest.raises(ValueError, match=r"val\.csv"):
+        load_curves(tmp_path, held_out=True)
