@@ -42,6 +42,8 @@ LAYERS: dict[str, set[str]] = {
     "host": TORCH,  # handed a trainer, imports none
     "_lightning": TRAINER,
     "callback": TRAINER,
+    "guest": TRAINER,
+    "autoload": set(),  # asked by every Trainer of the environment, so it imports nothing before it must
     "__init__": set(),  # the public names: the only one that may know all others
 }
 ORDER = list(LAYERS)

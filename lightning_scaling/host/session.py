@@ -8,9 +8,10 @@ from typing import Any
 import torch.distributed as dist
 
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.errors import say_warning
 from lightning_scaling.host.batch import batch_size, data_ranks
 from lightning_scaling.host.horizon import PlannedEnd, planned_end
-from lightning_scaling.host.outlets import Outlets, say_warning
+from lightning_scaling.host.outlets import Outlets
 from lightning_scaling.host.plan import Plan, make_plan, past_rates
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.host.size import describe_size, model_size
@@ -47,7 +48,8 @@ class Session:
         tell: Callable[[str], None] = print,
     ) -> None:
         self.settings = settings
-        self.across_ranks = trainer.world_size > 1 and dist.is_available() and dist.is_initialized()
+        ranks = settings.across_ranks and trainer.world_size > 1
+        self.across_ranks = ranks and dist.is_available() and dist.is_initialized()
         self.tracker = StepTracker()
         self.stopped_by: str | None = None
         self._overruled = ""

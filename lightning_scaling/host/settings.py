@@ -30,6 +30,7 @@ class Settings:
     refits: int
     name: str
     verbose: bool
+    across_ranks: bool = True  # else rank 0 follows its own loss and asks no other rank for anything
 
     @classmethod
     def of(

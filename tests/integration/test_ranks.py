@@ -15,7 +15,7 @@ import pytest
 from tests.trainers import law
 
 TIMEOUT_S = 150
-FINE = ("whole", "stop", "resume", "checkpoints")
+FINE = ("whole", "stop", "resume", "checkpoints", "guests", "guest of rank 0")
 FAILING = ("engine fails", "one rank fails", "one rank cannot fetch", "one rank has no loss")
 
 
@@ -95,6 +95,17 @@ def test_resumed_on_purpose_it_goes_on(reports: dict[str, list[dict[str, Any]]])
     zero, one = reports["resume"]
     assert zero["ended"] == one["ended"] == 400
     assert zero["S"][0] == one["S"][0] == 1
+
+
+@pytest.mark.parametrize("scenario", ["guests", "guest of rank 0"])
+def test_a_guest_needs_no_other_rank(reports: dict[str, list[dict[str, Any]]], scenario: str) -> None:
+    """LIGHTNING_SCALING may be set on one machine of two: then the other rank has no monitor at all."""
+    zero, one = reports[scenario]
+    assert zero["ended"] == one["ended"] == 200
+    assert zero["collectives"] == one["collectives"] == []
+    assert zero["L"][:40] == pytest.approx([law(s) - 1.0 for s in range(1, 41)], rel=1e-6)  # rank 0's own loss
+    assert zero["metrics"]["scaling/final_loss"] == pytest.approx(law(200) - 1.0, abs=0.05)
+    assert one["forecasts"] == one["S"] == []
 
 
 def test_sharded_models_count_in_full(reports: dict[str, list[dict[str, Any]]]) -> None:

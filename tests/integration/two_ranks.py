@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
 from lightning_scaling import ScalingLawMonitor, TargetUnreachable, live, recorder
+from lightning_scaling.guest import GuestMonitor
 from lightning_scaling.host.size import model_size
 from lightning_scaling.host.steps import StepTracker
 from tests.host.test_size import GPT
@@ -62,7 +64,14 @@ class Count(Callback):
         dist.all_reduce = self.original
 
 
-def fit(name: str, monitor: ScalingLawMonitor, steps: int, *others: Any, ckpt_path: Path | None = None) -> Any:
+def fit(
+    name: str,
+    monitor: ScalingLawMonitor,
+    steps: int,
+    *others: Any,
+    ckpt_path: Path | None = None,
+    only_rank_0: bool = False,
+) -> Any:
     count = Count()
     trainer = Trainer(
         max_steps=steps,
@@ -73,7 +82,7 @@ def fit(name: str, monitor: ScalingLawMonitor, steps: int, *others: Any, ckpt_pa
         enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in others),
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[monitor, count, *others],
+        callbacks=[*([] if only_rank_0 and int(os.environ["LOCAL_RANK"]) else [monitor]), count, *others],
     )
     trainer.fit(Ranked(), loader(2 * steps), ckpt_path=ckpt_path)
     report = {
@@ -101,6 +110,9 @@ def main(folder: Path) -> None:
 
     keep = ModelCheckpoint(folder / "best", monitor="scaling/final_loss", every_n_train_steps=50, save_top_k=2)
     fit("checkpoints", ScalingLawMonitor(verbose=False), 200, keep)
+
+    fit("guests", GuestMonitor(verbose=False), 200)
+    fit("guest of rank 0", GuestMonitor(verbose=False), 200, only_rank_0=True)
 
     forecast = live.forecast
     live.forecast = lambda *a, **k: 1 / 0
