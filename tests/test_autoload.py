@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import pytest
 
 from lightning_scaling import ScalingWarning, autoload
 from lightning_scaling.guest import GuestMonitor
-from tests.trainers import PACKAGES
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,9 +24,8 @@ warnings.simplefilter("error")
 import torch
 from torch.utils.data import DataLoader
 warnings.filterwarnings("ignore", message=".*(LeafSpec|does not have many workers|smaller than the logging).*")
-names, own = sys.argv[1].split(","), sys.argv[2] == "own"
 
-for name in names:
+for name in ("lightning.pytorch", "pytorch_lightning"):
     pl = importlib.import_module(name)
 
     class Model(pl.LightningModule):
@@ -40,25 +39,24 @@ for name in names:
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    mine = []
-    if own:
-        from lightning_scaling import ScalingLawMonitor
-        mine = [ScalingLawMonitor(verbose=False)]
-    trainer = pl.Trainer(
-        max_steps=100, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=mine,
-    )
-    trainer.fit(Model(), DataLoader(torch.zeros(100, 2)))
-    monitors = [c for c in trainer.callbacks if hasattr(c, "history")]
-    print(json.dumps({
-        "package": name,
-        "monitors": [type(c).__name__ for c in monitors],
-        "forecasts": [len(c.history) for c in monitors],
-        "level": [c.forecast.level for c in monitors if c.forecast is not None],
-        "end": [c.forecast.final_loss.mid for c in monitors if c.forecast is not None],
-        "asked": "lightning_scaling.autoload" in sys.modules,
-        "loaded": sorted(m for m in sys.modules if m.startswith("lightning_scaling.")),
-    }))
+    for own in json.loads(sys.argv[1]):
+        mine = []
+        if own:
+            from lightning_scaling import ScalingLawMonitor
+            mine = [ScalingLawMonitor(level=0.5, verbose=False)]
+        trainer = pl.Trainer(
+            max_steps=100, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, callbacks=mine,
+        )
+        trainer.fit(Model(), DataLoader(torch.zeros(100, 2)))
+        forecasts = [c.forecast for c in trainer.callbacks if hasattr(c, "forecast")]
+        print(json.dumps({
+            "own": own,
+            "callbacks": [type(c).__name__ for c in trainer.callbacks if hasattr(c, "forecast")],
+            "forecasts": [None if f is None else [f.level, f.final_loss.mid] for f in forecasts],
+            "asked": "lightning_scaling.autoload" in sys.modules,
+            "loaded": sorted(m for m in sys.modules if m.startswith("lightning_scaling.")),
+        }))
 """
 
 
@@ -81,51 +79,39 @@ def train(tmp_path: Path) -> Any:
     script = tmp_path / "train.py"
     script.write_text(TRAIN)
 
-    def run(*packages: str, own: bool = False, **variables: str) -> tuple[list[dict[str, Any]], str]:
+    def run(*own: bool, **variables: str) -> tuple[list[dict[str, Any]], str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("LIGHTNING_SCALING")}
         paths = {"PYTHONPATH": f"{installed.parent}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
-            [sys.executable, str(script), ",".join(packages), "own" if own else "none"],
+            [sys.executable, str(script), json.dumps(own)],
             env=kept | paths | variables, capture_output=True, text=True, timeout=180, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        assert [r["package"] for r in reports] == list(packages)
+        assert len(reports) == 2 * len(own)
         return reports, done.stdout + done.stderr
 
     return run
 
 
-def test_every_trainer_has_a_monitor_when_the_variable_is_set(train: Any) -> None:
-    reports, printed = train(*PACKAGES, LIGHTNING_SCALING="1", LIGHTNING_SCALING_ARGS='{"level": 0.8}')
+def test_with_the_variable_every_trainer_has_one_monitor_that_speaks(train: Any) -> None:
+    reports, printed = train(False, True, LIGHTNING_SCALING="1", LIGHTNING_SCALING_ARGS='{"level": 0.8}')
+    end = pytest.approx(2.0 + 6.0 * 99**-0.5, rel=0.01)
     for report in reports:
-        assert report["monitors"] == ["GuestMonitor"]
-        assert report["level"] == [0.8]
-        assert report["end"] == pytest.approx([2.0 + 6.0 * 99**-0.5], rel=0.01)
+        if report["own"]:  # the script's own one is not verbose
+            assert report["callbacks"] == ["ScalingLawMonitor", "GuestMonitor"]
+            assert report["forecasts"] == [[0.5, end], None]
+        else:
+            assert report["callbacks"] == ["GuestMonitor"]
+            assert report["forecasts"] == [[0.8, end]]
     assert printed.count("Forecasts of the loss at step 100, and what happened") == 2
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_without_the_variable_nothing_is_added_and_nothing_is_imported(train: Any, package: str) -> None:
-    (report,), _ = train(package, LIGHTNING_SCALING="0")
-    assert report["asked"]  # Lightning did come to our door
-    assert report["monitors"] == []
-    assert report["loaded"] == ["lightning_scaling.autoload"]
-
-
-def test_a_script_with_a_monitor_of_its_own_keeps_it_and_the_guest_is_silent(train: Any) -> None:
-    reports, printed = train(*PACKAGES, own=True, LIGHTNING_SCALING="yes")
-    for report in reports:
-        assert report["monitors"] == ["ScalingLawMonitor", "GuestMonitor"]
-        assert report["forecasts"][0] > 5
-        assert report["forecasts"][1] == 0
-    assert "ScalingLawMonitor:" not in printed  # the script's own monitor is not verbose
-
-
-def test_what_is_wrong_is_said_and_training_goes_on(train: Any) -> None:
-    (report,), printed = train("pytorch_lightning", LIGHTNING_SCALING="1", LIGHTNING_SCALING_ARGS="{level: 0.8}")
-    assert report["level"] == [0.9]
-    assert printed.count("ScalingWarning: Expected LIGHTNING_SCALING_ARGS to be JSON, got '{level: 0.8}'") == 1
+def test_without_the_variable_nothing_is_added_and_nothing_is_imported(train: Any) -> None:
+    for report in train(False, LIGHTNING_SCALING="0", LIGHTNING_SCALING_ARGS="not even read")[0]:
+        assert report["asked"]  # Lightning did come to our door
+        assert report["callbacks"] == []
+        assert report["loaded"] == ["lightning_scaling.autoload"]
 
 
 @pytest.mark.parametrize("value", ["", "0", "false", "False", " OFF ", "no", None])
@@ -165,6 +151,17 @@ def test_wrong_arguments_are_warned_of_and_left_out(monkeypatch: pytest.MonkeyPa
     with pytest.warns(ScalingWarning, match=said.replace("{", r"\{")):
         (monitor,) = autoload.callbacks()
     assert monitor._settings.level == 0.9
+
+
+def test_where_warnings_are_errors_they_are_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(autoload.SWITCH, "1")
+    monkeypatch.setenv(autoload.ARGUMENTS, "{level: 0.8}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(autoload.callbacks()) == 1
+    assert capsys.readouterr().err.count("ScalingWarning: Expected LIGHTNING_SCALING_ARGS to be JSON") == 1
 
 
 def test_a_monitor_that_cannot_be_made_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
