@@ -40,6 +40,7 @@ LAYERS: dict[str, set[str]] = {
     "report": NUMBERS,
     "recorder": TORCH,
     "host": TORCH,  # handed a trainer, imports none
+    "loop": TORCH,
     "_lightning": TRAINER,
     "callback": TRAINER,
     "guest": TRAINER,

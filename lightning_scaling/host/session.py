@@ -18,11 +18,7 @@ from lightning_scaling.host.size import describe_size, model_size
 from lightning_scaling.host.steps import StepTracker, is_half_precision, logged_step, may_stop
 from lightning_scaling.live import METRICS, LiveForecast
 from lightning_scaling.recorder import CurveRecorder
-
-#: Steps between two fetches of the losses where no refit asks for one sooner.
-BUFFER = 256
-#: The same across ranks, where what rank 0 decides takes two fetches to reach everyone; shorter early in a run.
-RANK_BUFFER = 64
+from lightning_scaling.refits import BUFFER, next_fetch
 
 
 class Session:
@@ -209,10 +205,7 @@ class Session:
                     self._next_flush = self._flush_after(self.tracker.step)
 
     def _flush_after(self, step: int) -> int:
-        """Return the step of the next flush; across ranks it must follow from the step alone."""
-        if self.across_ranks:
-            return step + min(max(step // 16, 4), RANK_BUFFER)
-        return max(min(self.live.next_step, step + BUFFER), step + 1)
+        return next_fetch(step, self.live.next_step, across_ranks=self.across_ranks)
 
     def _watch_rate(self, trainer: Any, pl_module: Any) -> None:
         """Hold the rate in use against the planned one; plan again once, then believe no plan any more."""

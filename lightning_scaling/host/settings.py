@@ -37,7 +37,7 @@ class Settings:
         cls,
         stop: StopRule | Sequence[StopRule] | None,
         horizon: int | None,
-        lr_schedule: Sequence[float] | None,
+        lr_schedule: Sequence[float] | NDArray[np.float64] | None,
         N: float | None,
         tokens_per_step: int | None,
         level: float,

@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
-from lightning_scaling import ScalingLawMonitor, TargetUnreachable, live, recorder
+from lightning_scaling import LoopMonitor, ScalingLawMonitor, TargetUnreachable, live, recorder
 from lightning_scaling.guest import GuestMonitor
 from lightning_scaling.host.size import model_size
 from lightning_scaling.host.steps import StepTracker
@@ -174,9 +174,35 @@ def sizes() -> None:
     )
 
 
+class Unreadable(torch.Tensor):
+    """A loss that cannot be taken."""
+
+    def detach(self) -> Any:
+        raise RuntimeError("only here")
+
+
+def loops() -> None:
+    """Plain loops on both ranks, each with a loss that is off by 1."""
+    rank = dist.get_rank()
+    for name, rules in (("loop stops", TargetUnreachable(loss=1.5)), ("loop ends", ()), ("loop fails", ())):
+        monitor = LoopMonitor(600, [0.1] * 600, stop=rules, tell=None, across_ranks=True)
+        ended = 0
+        for step in range(1, 601):
+            ended = step
+            loss = torch.tensor(law(step) + (1.0 if rank else -1.0))
+            if name == "loop fails" and rank and step > 300:
+                loss = loss.as_subclass(Unreadable)
+            if monitor.step(loss):
+                break
+        report = {"scenario": name, "rank": rank, "ended": ended, "collectives": [], "step": monitor.curve.step}
+        report |= {"L": monitor.curve.L.tolist(), "forecasts": [r.step for r in monitor.history]}
+        print(json.dumps(report), flush=True)
+
+
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
     sizes()
+    loops()
     # Lightning leaves the process group to the exit of the interpreter, where gloo's threads may abort the process.
     dist.barrier()
     dist.destroy_process_group()
