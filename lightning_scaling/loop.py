@@ -11,18 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_scaling.advice import Advice, StopRule
+from lightning_scaling.advice import StopRule
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
-from lightning_scaling.forecast import Forecast
 from lightning_scaling.host.describe import describe_rates
 from lightning_scaling.host.horizon import PlannedEnd
-from lightning_scaling.host.lr import scheduler_rates
-from lightning_scaling.host.plan import Plan, past_rates
+from lightning_scaling.host.plan import Plan, scheduler_plan, steps_taken
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.host.steps import is_half_precision
-from lightning_scaling.ledger import ForecastRecord
-from lightning_scaling.live import METRICS, LiveForecast
+from lightning_scaling.live import LiveForecast
+from lightning_scaling.readings import Readings
 from lightning_scaling.recorder import CurveRecorder
 from lightning_scaling.refits import BUFFER, next_fetch
 
@@ -31,7 +29,7 @@ __all__ = ["LoopMonitor"]
 _VERSION = 1
 
 
-class LoopMonitor:
+class LoopMonitor(Readings):
     """Watch the loss of a plain PyTorch loop, forecast where it will end, and say when to stop.
 
     One call per optimizer step is all it takes; see the example. `step` keeps a copy of the loss where it is and waits
@@ -116,31 +114,6 @@ class LoopMonitor:
         return self._stop
 
     @property
-    def forecast(self) -> Forecast | None:
-        """The newest forecast, None before the first; across ranks, on rank 0."""
-        return self._live.forecast
-
-    @property
-    def advice(self) -> Advice | None:
-        """The newest advice, None before the first forecast."""
-        return self._live.advice
-
-    @property
-    def history(self) -> tuple[ForecastRecord, ...]:
-        """All forecasts so far, oldest first."""
-        return self._live.ledger.records
-
-    @property
-    def reading(self) -> str | None:
-        """The forecast end for a progress bar, for example ``"1.873±0.021"``; None before there is something to say."""
-        return self._live.reading()
-
-    @property
-    def values(self) -> dict[str, float]:
-        """The numbers for a logger, by name: ``final_loss``, ``final_loss_low``, …; NaN while not known."""
-        return dict(zip(METRICS, self._live.values(), strict=True))
-
-    @property
     def curve(self) -> LossCurve:
         """The loss so far, in windows; asking for it fetches the newest losses, but across ranks waits for none."""
         return self._recorder.curve()
@@ -178,33 +151,20 @@ class LoopMonitor:
 
     def _make_plan(self) -> Plan:
         """Find the learning rates from what was given, and plan with them."""
-        horizon, step = self._settings.horizon, self._recorder.step
-        if horizon is None:
-            plan = Plan(PlannedEnd(None, "none was given"), None, "")
-        elif self._scheduler is not None:
-            plan = Plan(PlannedEnd(horizon, "as given"), *self._rates(self._scheduler, horizon))
-        elif self._settings.rates is not None:
-            plan = Plan(PlannedEnd(horizon, "as given"), self._settings.rates, describe_rates(self._settings.rates))
-        else:
-            plan = Plan(PlannedEnd(horizon, "as given"), None, "learning rate ahead not known (give lr_schedule=…)")
-        self._live.plan(horizon, plan.rates, step=step)
-        return plan
-
-    def _rates(self, scheduler: LRScheduler, horizon: int) -> tuple[NDArray[np.float64] | None, str]:
-        """Return the rate of steps 1..horizon and what it is in words."""
+        horizon, step, live = self._settings.horizon, self._recorder.step, self._live
+        end = PlannedEnd(horizon, "none was given" if horizon is None else "as given")
         unknown = "learning rate ahead not known"
-        done = int(getattr(scheduler, "last_epoch", 0))  # steps that it has taken
-        if self._distrust and (self._distrust > 1 or abs(done - self._recorder.step) > 1):
-            return None, f"{unknown} (the one in use is not that of a scheduler stepped once per optimizer step)"
-        if done >= horizon:
-            return None, f"{unknown} (the scheduler has come to its end)"
-        ahead = scheduler_rates(scheduler, horizon - done)
-        if ahead.rates is None:
-            return None, f"{unknown} ({ahead.why}; give the rates as lr_schedule=…)"
-        live = self._live
-        past = past_rates(done, None if self._distrust else live.schedule, live.peak, self._recorder.builder.curve())
-        rates = np.concatenate([np.full(done, ahead.rates[0]) if past is None else past, ahead.rates])
-        return (rates, describe_rates(rates)) if rates.max() > 0.0 else (None, f"{unknown} (it is 0)")
+        if self._settings.rates is not None:
+            plan = Plan(end, self._settings.rates, describe_rates(self._settings.rates))
+        elif self._scheduler is None:
+            plan = Plan(end, None, f"{unknown} (give lr_schedule=…)")
+        elif self._distrust > 1 or (self._distrust and abs(steps_taken(self._scheduler) - step) > 1):
+            plan = Plan(end, None, f"{unknown} (that in use is not of a scheduler stepped once per optimizer step)")
+        else:
+            curve = self._recorder.builder.curve()
+            plan = scheduler_plan(self._scheduler, end, None if self._distrust else live.schedule, live.peak, curve)
+        live.plan(horizon, plan.rates, step=step)
+        return plan
 
     def _append(self, loss: Any, lr: Any, step: int) -> None:
         """Record a step; one whose loss cannot be taken counts all the same, because other ranks rely on the count."""

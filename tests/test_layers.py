@@ -37,10 +37,13 @@ LAYERS: dict[str, set[str]] = {
     "refits": set(),
     "ledger": NUMBERS,
     "live": NUMBERS,
+    "readings": NUMBERS,
     "report": NUMBERS,
+    "logs": NUMBERS,
     "recorder": TORCH,
     "host": TORCH,  # handed a trainer, imports none
     "loop": TORCH,
+    "huggingface": TORCH | {"tqdm", "transformers"},
     "_lightning": TRAINER,
     "callback": TRAINER,
     "guest": TRAINER,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau, SequentialLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau, SequentialLR
 from torch.utils.data import DataLoader
 
 from lightning_scaling.host.calendar import Calendar
@@ -110,6 +110,23 @@ def scheduler_rates(scheduler: Any, n: int) -> RatesAhead:
     loop = SimpleNamespace(optimizers=[scheduler.optimizer])
     config = SimpleNamespace(scheduler=scheduler, interval="step", frequency=1)
     return _guarded([config], lambda: _replay(loop, torch.nn.Module(), [config], [np.ones(n, dtype=np.int8)]))
+
+
+def lambda_rates(scheduler: Any, n: int) -> FloatArray | None:
+    """Return the learning rates of the first n steps under a ``LambdaLR``, which are a function of the step alone.
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+        >>> lambda_rates(torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step)), 2).tolist()
+        [0.1, 0.05]
+    """
+    if not isinstance(scheduler, LambdaLR):
+        return None
+    try:
+        rates = np.array([scheduler.base_lrs[0] * scheduler.lr_lambdas[0](step) for step in range(n)], dtype=np.float64)
+    except Exception:  # the user's function: what it cannot tell is recorded less finely elsewhere
+        return None
+    return rates if np.isfinite(rates).all() and rates.min(initial=0.0) >= 0.0 else None
 
 
 def _guarded(configs: list[Any], replay: Callable[[], FloatArray | None]) -> RatesAhead:
