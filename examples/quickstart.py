@@ -17,8 +17,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from byte_transformer import ByteTransformer
 from console import Lines, keep_quiet
-from stdlib_text import ByteTransformer, Crops, stdlib_text
+from stdlib_text import Crops, stdlib_text
 
 from lightning_scaling import Forecast, LRSchedule, ScalingLawMonitor, TargetUnreachable
 from lightning_scaling.ledger import recent_loss

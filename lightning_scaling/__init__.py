@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lightning_scaling.forecast import Forecast, forecast
     from lightning_scaling.interval import Interval
     from lightning_scaling.laws import CriticalBatch, KaplanNS, S_min
+    from lightning_scaling.loop import LoopMonitor
     from lightning_scaling.recorder import CurveRecorder
     from lightning_scaling.schedule import LRSchedule
     from lightning_scaling.verdict import Verdict
@@ -49,6 +50,7 @@ __all__ = [
     "KaplanNS",
     "LRSchedule",
     "LightningScalingError",
+    "LoopMonitor",
     "LossCurve",
     "Reason",
     "S_min",
@@ -75,6 +77,7 @@ _MODULE_OF = {
     "KaplanNS": "laws",
     "LRSchedule": "schedule",
     "LightningScalingError": "errors",
+    "LoopMonitor": "loop",
     "LossCurve": "curve",
     "Reason": "advice",
     "S_min": "laws",

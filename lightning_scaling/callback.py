@@ -10,8 +10,8 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from lightning_scaling._lightning import callback_base
 from lightning_scaling.advice import Advice, StopRule
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.errors import say_warning
 from lightning_scaling.forecast import Forecast
-from lightning_scaling.host.outlets import say_warning
 from lightning_scaling.host.session import Session
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.ledger import ForecastRecord

@@ -6,6 +6,9 @@ only who asks for a usable result and does not get one sees a `FitError`.
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class LightningScalingError(Exception):
     """Base class of every exception defined by this package.
@@ -40,3 +43,11 @@ class ScalingWarning(UserWarning):
         >>> import warnings
         >>> warnings.simplefilter("ignore", ScalingWarning)
     """
+
+
+def say_warning(message: str) -> None:
+    """Warn; where warnings are made errors, print instead, because no hook may raise once training has begun."""
+    try:
+        warnings.warn(message, ScalingWarning, stacklevel=3)
+    except ScalingWarning:
+        print(f"ScalingWarning: {message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""When to fit again: a bounded number of moments, chosen by the step alone so that a resumed run keeps to them."""
+"""When to fetch the losses and fit again: few moments, chosen by the step alone so that a resumed run keeps to them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import math
 
 #: Earliest refit [steps]: before it there is nothing to fit.
 FIRST = 10
+#: Steps between two fetches of the losses where no refit asks for one sooner.
+BUFFER = 256
+#: The same across ranks, where what rank 0 decides takes two fetches to reach everyone; shorter early in a run.
+RANK_BUFFER = 64
 
 
 def next_refit(step: int, horizon: int | None, refits: int) -> int:
@@ -41,6 +45,19 @@ def next_refit(step: int, horizon: int | None, refits: int) -> int:
     if step < spacing:
         following = min(following, _log_spaced(step, (spacing / FIRST) ** (1.0 / (refits - even))))
     return max(min(following, horizon), step + 1)
+
+
+def next_fetch(step: int, refit: int, *, across_ranks: bool) -> int:
+    """Return the step above ``step`` at which to fetch the losses; across ranks it must follow from the step alone.
+
+    Args:
+        step: Optimizer steps done [steps].
+        refit: Where the next refit is due [steps].
+        across_ranks: Whether every rank takes part in a fetch.
+    """
+    if across_ranks:
+        return step + min(max(step // 16, 4), RANK_BUFFER)
+    return max(min(refit, step + BUFFER), step + 1)
 
 
 def _log_spaced(step: int, ratio: float) -> int:

@@ -37,11 +37,17 @@ LAYERS: dict[str, set[str]] = {
     "refits": set(),
     "ledger": NUMBERS,
     "live": NUMBERS,
+    "readings": NUMBERS,
     "report": NUMBERS,
+    "logs": NUMBERS,
     "recorder": TORCH,
     "host": TORCH,  # handed a trainer, imports none
+    "loop": TORCH,
+    "huggingface": TORCH | {"tqdm", "transformers"},
     "_lightning": TRAINER,
     "callback": TRAINER,
+    "guest": TRAINER,
+    "autoload": set(),  # asked by every Trainer of the environment, so it imports nothing before it must
     "__init__": set(),  # the public names: the only one that may know all others
 }
 ORDER = list(LAYERS)

@@ -26,6 +26,7 @@ NAMES = [
     "KaplanNS",
     "LRSchedule",
     "LightningScalingError",
+    "LoopMonitor",
     "LossCurve",
     "Reason",
     "S_min",

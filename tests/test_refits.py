@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lightning_scaling.refits import FIRST, next_refit
+from lightning_scaling.refits import BUFFER, FIRST, RANK_BUFFER, next_fetch, next_refit
 
 
 def schedule(horizon: int | None, refits: int, *, start: int = 0, until: int | None = None) -> list[int]:
@@ -48,3 +48,13 @@ def test_without_an_end_their_number_grows_with_the_logarithm_of_the_run() -> No
 def test_after_the_planned_end_it_goes_on() -> None:
     assert next_refit(1000, 1000, 40) > 1000
     assert len(schedule(1000, 40, start=1000, until=100_000)) <= 25
+
+
+def test_fetches_are_no_later_than_refits_and_bounded_apart() -> None:
+    for step in (0, 1, 9, 10, 255, 256, 5_000, 10**6):
+        for refit in (step + 1, step + 13, step + 10**5):
+            alone = next_fetch(step, refit, across_ranks=False)
+            assert step < alone <= min(refit, step + BUFFER)
+        together = {next_fetch(step, refit, across_ranks=True) for refit in (0, step + 1, step + 10**5)}
+        assert len(together) == 1, "ranks know the step, not each other's refits"
+        assert step < together.pop() <= step + RANK_BUFFER

@@ -10,12 +10,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.optim.lr_scheduler import LRScheduler, SequentialLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau, SequentialLR
 from torch.utils.data import DataLoader
 
 from lightning_scaling.host.calendar import Calendar
@@ -83,6 +84,53 @@ def rates_ahead(trainer: Any, pl_module: Any, n: int, *, batches: int | None = N
     calendar = Calendar.of(trainer, batches)
     if calendar.batches is None and any(c.interval == "epoch" or c.frequency != 1 for c in configs):
         return RatesAhead(None, "the length of an epoch is not known yet")
+    return _guarded(configs, lambda: _replay(trainer, pl_module, configs, _calls(calendar, configs, n)))
+
+
+def scheduler_rates(scheduler: Any, n: int) -> RatesAhead:
+    """Find the learning rates of the next n steps of a loop that steps a scheduler once after each optimizer step.
+
+    Args:
+        scheduler: A scheduler of ``torch.optim.lr_scheduler``, as it stands between two steps.
+        n: Optimizer steps to look ahead [steps].
+
+    Returns:
+        The rates of the optimizer's first parameter group, or why they are not known; see `rates_ahead`.
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+        >>> scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        >>> scheduler_rates(scheduler, 3).rates.tolist(), optimizer.param_groups[0]["lr"]
+        ([0.1, 0.05, 0.025], 0.1)
+    """
+    if isinstance(scheduler, ReduceLROnPlateau):
+        return RatesAhead(None, "ReduceLROnPlateau waits for what the run will do")
+    if not isinstance(scheduler, LRScheduler):
+        return RatesAhead(None, f"{type(scheduler).__name__} is no scheduler of torch")
+    loop = SimpleNamespace(optimizers=[scheduler.optimizer])
+    config = SimpleNamespace(scheduler=scheduler, interval="step", frequency=1)
+    return _guarded([config], lambda: _replay(loop, torch.nn.Module(), [config], [np.ones(n, dtype=np.int8)]))
+
+
+def lambda_rates(scheduler: Any, n: int) -> FloatArray | None:
+    """Return the learning rates of the first n steps under a ``LambdaLR``, which are a function of the step alone.
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+        >>> lambda_rates(torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step)), 2).tolist()
+        [0.1, 0.05]
+    """
+    if not isinstance(scheduler, LambdaLR):
+        return None
+    try:
+        rates = np.array([scheduler.base_lrs[0] * scheduler.lr_lambdas[0](step) for step in range(n)], dtype=np.float64)
+    except Exception:  # the user's function: what it cannot tell is recorded less finely elsewhere
+        return None
+    return rates if np.isfinite(rates).all() and rates.min(initial=0.0) >= 0.0 else None
+
+
+def _guarded(configs: list[Any], replay: Callable[[], FloatArray | None]) -> RatesAhead:
+    """Run a replay that may fail, and judge what it gives."""
     name = " and ".join(type(c.scheduler).__name__ for c in configs)
     # Schedulers warn of steps without optimizer steps, which is what a replay is.
     with random_states_kept(), warnings.catch_warnings():
@@ -90,7 +138,7 @@ def rates_ahead(trainer: Any, pl_module: Any, n: int, *, batches: int | None = N
         try:
             if (heavy := _heavy(configs)) is not None:
                 return RatesAhead(None, f"{name} holds a {heavy}, which is not copied")
-            rates = _replay(trainer, pl_module, configs, _calls(calendar, configs, n))
+            rates = replay()
         except Exception as error:
             return RatesAhead(None, f"{name} cannot be replayed ({type(error).__name__}: {error})")
     if rates is None:
@@ -227,9 +275,11 @@ class _Shadows:
 
     def __init__(self, trainer: Any, pl_module: Any, schedulers: list[Any]) -> None:
         # A lr_lambda may be a bound method: a copy of its module without weights of its own takes what it writes.
-        memo: dict[int, Any] = {id(x): x for x in (trainer, *pl_module.parameters(), *pl_module.buffers())}
+        optimizers = [*trainer.optimizers, *(s.optimizer for s in schedulers)]
+        weights = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+        memo: dict[int, Any] = {id(x): x for x in (trainer, *pl_module.parameters(), *pl_module.buffers(), *weights)}
         memo |= shadow_modules(pl_module)
-        for optimizer in (*trainer.optimizers, *(s.optimizer for s in schedulers)):
+        for optimizer in optimizers:
             memo.setdefault(id(optimizer), ShadowOptimizer(optimizer))
         self.schedulers: list[Any] = [copy.deepcopy(s, memo) for s in schedulers]
         for scheduler in self.schedulers:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_scaling.host.outlets import say_warning
+from lightning_scaling.errors import say_warning
 from lightning_scaling.host.series import Series
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.recorder import CurveRecorder

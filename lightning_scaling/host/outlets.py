@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
-from lightning_scaling.errors import ScalingWarning
+from lightning_scaling.errors import say_warning
 
 
 class Outlets:
@@ -64,11 +62,3 @@ class Outlets:
                     f"Expected {type(logger).__name__} to take the forecast, got {type(error).__name__}: {error}, so "
                     "it gets no more of them; training goes on."
                 )
-
-
-def say_warning(message: str) -> None:
-    """Warn; where warnings are made errors, print instead, because no hook may raise once training has begun."""
-    try:
-        warnings.warn(message, ScalingWarning, stacklevel=3)
-    except ScalingWarning:
-        print(f"ScalingWarning: {message}", file=sys.stderr)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.host.describe import describe_rates
 from lightning_scaling.host.horizon import PlannedEnd, planned_end
-from lightning_scaling.host.lr import rates_ahead
+from lightning_scaling.host.lr import rates_ahead, scheduler_rates
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.schedule import LRSchedule
 
@@ -66,6 +66,32 @@ def make_plan(
     if rates.max() <= 0.0:
         return Plan(end, None, "learning rate ahead not known (it is 0)")
     return Plan(end, rates, describe_rates(rates))
+
+
+def scheduler_plan(scheduler: Any, end: PlannedEnd, schedule: LRSchedule | None, peak: float, curve: LossCurve) -> Plan:
+    """Plan a loop without a Trainer that steps a scheduler of torch once after each optimizer step.
+
+    Args:
+        scheduler: The scheduler as it stands between two steps.
+        end: The planned end, which is known.
+        schedule: An earlier plan, None where there is none or it no longer holds.
+        peak: The highest rate of that plan [unit of the optimizer].
+        curve: The run so far.
+    """
+    unknown, horizon, done = "learning rate ahead not known", end.step, steps_taken(scheduler)
+    if horizon is None or done >= horizon:
+        return Plan(end, None, f"{unknown} (the scheduler has come to its end)")
+    ahead = scheduler_rates(scheduler, horizon - done)
+    if ahead.rates is None:
+        return Plan(end, None, f"{unknown} ({ahead.why})")
+    past = past_rates(done, schedule, peak, curve)
+    rates = np.concatenate([np.full(done, ahead.rates[0]) if past is None else past, ahead.rates])
+    return Plan(end, rates, describe_rates(rates)) if rates.max() > 0.0 else Plan(end, None, f"{unknown} (it is 0)")
+
+
+def steps_taken(scheduler: Any) -> int:
+    """Return how often a scheduler of torch has been stepped, 0 where it does not say."""
+    return max(int(getattr(scheduler, "last_epoch", 0)), 0)
 
 
 def past_rates(step: int, schedule: LRSchedule | None, peak: float, curve: LossCurve) -> FloatArray | None:

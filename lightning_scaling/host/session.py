@@ -8,10 +8,11 @@ from typing import Any
 import torch.distributed as dist
 
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.errors import say_warning
 from lightning_scaling.host.batch import batch_size, data_ranks
 from lightning_scaling.host.horizon import PlannedEnd, planned_end
 from lightning_scaling.host.losses import Losses
-from lightning_scaling.host.outlets import Outlets, say_warning
+from lightning_scaling.host.outlets import Outlets
 from lightning_scaling.host.plan import Plan, make_plan, past_rates
 from lightning_scaling.host.series import Series
 from lightning_scaling.host.settings import Settings
@@ -19,11 +20,7 @@ from lightning_scaling.host.size import describe_size, model_size
 from lightning_scaling.host.steps import StepTracker, is_half_precision, logged_step, may_stop
 from lightning_scaling.live import METRICS
 from lightning_scaling.recorder import CurveRecorder
-
-#: Steps between two fetches of the losses where no refit asks for one sooner.
-BUFFER = 256
-#: The same across ranks, where what rank 0 decides takes two fetches to reach everyone; shorter early in a run.
-RANK_BUFFER = 64
+from lightning_scaling.refits import BUFFER, next_fetch
 
 
 class Session:
@@ -49,7 +46,8 @@ class Session:
         tell: Callable[[str], None] = print,
     ) -> None:
         self.settings = settings
-        self.across_ranks = trainer.world_size > 1 and dist.is_available() and dist.is_initialized()
+        ranks = settings.across_ranks and trainer.world_size > 1
+        self.across_ranks = ranks and dist.is_available() and dist.is_initialized()
         self.tracker = StepTracker()
         self.stopped_by: str | None = None
         self._overruled = ""
@@ -237,10 +235,7 @@ class Session:
                     self._next_flush = self._flush_after(self.tracker.step)
 
     def _flush_after(self, step: int) -> int:
-        """Return the step of the next flush; across ranks it must follow from the step alone."""
-        if self.across_ranks:
-            return step + min(max(step // 16, 4), RANK_BUFFER)
-        return max(min(self.losses.steps.live.next_step, step + BUFFER), step + 1)
+        return next_fetch(step, self.losses.steps.live.next_step, across_ranks=self.across_ranks)
 
     def _take(self, trainer: Any, *, complain: bool = False, at_once: bool = False) -> None:
         """Take the metric if it has been renewed, without waiting for it; maybe warn of one that is never there."""
@@ -250,7 +245,9 @@ class Session:
             self.losses.metric.complain(metrics, at_once=at_once)
 
     def _logged(self, trainer: Any) -> dict[str, Any]:
-        """Return what others have logged."""
+        """Return what others have logged; nothing where that may wait for ranks that have no monitor."""
+        if trainer.world_size > 1 and not self.across_ranks:
+            return {}
         ours = f"{self.settings.name}/"
         return {
             key: value

@@ -32,6 +32,7 @@ class Settings:
     refits: int
     name: str
     verbose: bool
+    across_ranks: bool = True  # else rank 0 follows its own loss and asks no other rank for anything
 
     @classmethod
     def of(
@@ -39,7 +40,7 @@ class Settings:
         monitor: str | None,
         stop: StopRule | Sequence[StopRule] | None,
         horizon: int | None,
-        lr_schedule: Sequence[float] | None,
+        lr_schedule: Sequence[float] | NDArray[np.float64] | None,
         N: float | None,
         tokens_per_step: int | None,
         level: float,

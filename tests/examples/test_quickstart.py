@@ -20,7 +20,7 @@ EXAMPLES = ROOT / "examples"
 def example(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that imports a module of the examples."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    for name in ("quickstart", "console", "stdlib_text"):
+    for name in ("quickstart", "console", "stdlib_text", "byte_transformer"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return importlib.import_module
 
@@ -97,7 +97,7 @@ def test_few_crops_see_all_parts_of_the_text(example: Any) -> None:
 
 
 def test_the_learning_rate_warms_up_and_falls_to_a_tenth(example: Any) -> None:
-    model = example("stdlib_text").ByteTransformer(width=8, depth=1, context=4, steps=200)
+    model = example("byte_transformer").ByteTransformer(width=8, depth=1, context=4, steps=200)
     rates = [model.relative_rate(step) for step in range(201)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == rates[10] == max(rates) == 1.0
@@ -107,7 +107,7 @@ def test_the_learning_rate_warms_up_and_falls_to_a_tenth(example: Any) -> None:
 
 def test_the_model_looks_at_no_byte_ahead(example: Any) -> None:
     torch.manual_seed(0)
-    model = example("stdlib_text").ByteTransformer(width=8, depth=2, context=12, steps=200).eval()
+    model = example("byte_transformer").ByteTransformer(width=8, depth=2, context=12, steps=200).eval()
     x = torch.randint(256, (1, 12))
     changed = x.clone()
     changed[0, 7] = (x[0, 7] + 1) % 256

@@ -15,7 +15,18 @@ import pytest
 from tests.trainers import law
 
 TIMEOUT_S = 150
-FINE = ("whole", "stop", "resume", "checkpoints", "found", "metric", "metric resumed", "epoch metric")
+FINE = (
+    "whole",
+    "stop",
+    "resume",
+    "checkpoints",
+    "guests",
+    "guest of rank 0",
+    "found",
+    "metric",
+    "metric resumed",
+    "epoch metric",
+)
 FAILING = (
     "engine fails",
     "one rank fails",
@@ -23,6 +34,7 @@ FAILING = (
     "one rank cannot fetch",
     "one rank has no loss",
 )
+LOOPS = ("loop stops", "loop ends", "loop fails")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +72,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
 
 
 def test_every_scenario_came_to_its_end_on_both_ranks(reports: dict[str, list[dict[str, Any]]]) -> None:
-    assert set(reports) == {*FINE, *FAILING, "sizes"}
+    assert set(reports) == {*FINE, *FAILING, *LOOPS, "sizes"}
     for both in reports.values():
         assert [r["rank"] for r in both] == [0, 1]
         assert both[0]["ended"] == both[1]["ended"]
@@ -131,6 +143,31 @@ def test_the_mean_of_an_epoch_is_taken_on_all_ranks_at_once(reports: dict[str, l
         assert report["S"] == list(range(20, 401, 20))
         first = sum(law(s) for s in range(1, 21)) / 20
         assert report["L"][0] == pytest.approx(first, rel=1e-5)
+
+
+@pytest.mark.parametrize("scenario", ["guests", "guest of rank 0"])
+def test_a_guest_needs_no_other_rank(reports: dict[str, list[dict[str, Any]]], scenario: str) -> None:
+    """LIGHTNING_SCALING may be set on one machine of two: then the other rank has no monitor at all."""
+    zero, one = reports[scenario]
+    assert zero["ended"] == one["ended"] == 200
+    assert zero["collectives"] == one["collectives"] == []
+    assert zero["L"][:40] == pytest.approx([law(s) - 1.0 for s in range(1, 41)], rel=1e-6)  # rank 0's own loss
+    assert zero["metrics"]["scaling/final_loss"] == pytest.approx(law(200) - 1.0, abs=0.05)
+    assert one["forecasts"] == one["S"] == []
+
+
+def test_a_plain_loop_stops_on_both_ranks_and_knows_all_steps(reports: dict[str, list[dict[str, Any]]]) -> None:
+    for report in reports["loop stops"]:
+        assert 120 <= report["ended"] < 400
+        assert report["step"] == report["ended"]
+    for name in ("loop ends", "loop fails"):
+        zero, one = reports[name]
+        assert zero["ended"] == zero["step"] == one["step"] == 600
+        assert zero["L"] == one["L"]
+        assert zero["L"][:40] == pytest.approx([law(s) for s in range(1, 41)], rel=1e-6)
+        assert zero["forecasts"][-1] == 600
+        assert one["forecasts"] == []
+    assert reports["loop fails"][0]["L"][-1] == pytest.approx(law(595) - 1.0, abs=0.02)  # rank 0's loss is left
 
 
 def test_sharded_models_count_in_full(reports: dict[str, list[dict[str, Any]]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from dataclasses import asdict
@@ -17,7 +18,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
-from lightning_scaling import ScalingLawMonitor, TargetUnreachable, live, recorder
+from lightning_scaling import LoopMonitor, ScalingLawMonitor, TargetUnreachable, live, recorder
+from lightning_scaling.guest import GuestMonitor
 from lightning_scaling.host.size import model_size
 from lightning_scaling.host.steps import StepTracker
 from tests.host.test_size import GPT
@@ -85,6 +87,7 @@ def fit(
     ckpt_path: Path | None = None,
     module: LightningModule | None = None,
     batches: int | None = None,
+    only_rank_0: bool = False,
     **settings: Any,
 ) -> Any:
     count = Count()
@@ -97,7 +100,7 @@ def fit(
         enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in others),
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[monitor, count, *others],
+        callbacks=[*([] if only_rank_0 and int(os.environ["LOCAL_RANK"]) else [monitor]), count, *others],
         **settings,
     )
     module = module or Ranked()
@@ -139,6 +142,8 @@ def main(folder: Path) -> None:
     fit("metric resumed", again, 500, ckpt_path=folder / "metric.ckpt", **with_validation)
     epochs: dict[str, Any] = {"module": Logging(), "batches": 20}
     fit("epoch metric", ScalingLawMonitor("nll", verbose=False), 400, **epochs)
+    fit("guests", GuestMonitor(verbose=False), 200)
+    fit("guest of rank 0", GuestMonitor(verbose=False), 200, only_rank_0=True)
 
     forecast = live.forecast
     live.forecast = lambda *a, **k: 1 / 0
@@ -201,9 +206,35 @@ def sizes() -> None:
     )
 
 
+class Unreadable(torch.Tensor):
+    """A loss that cannot be taken."""
+
+    def detach(self) -> Any:
+        raise RuntimeError("only here")
+
+
+def loops() -> None:
+    """Plain loops on both ranks, each with a loss that is off by 1."""
+    rank = dist.get_rank()
+    for name, rules in (("loop stops", TargetUnreachable(loss=1.5)), ("loop ends", ()), ("loop fails", ())):
+        monitor = LoopMonitor(600, [0.1] * 600, stop=rules, tell=None, across_ranks=True)
+        ended = 0
+        for step in range(1, 601):
+            ended = step
+            loss = torch.tensor(law(step) + (1.0 if rank else -1.0))
+            if name == "loop fails" and rank and step > 300:
+                loss = loss.as_subclass(Unreadable)
+            if monitor.step(loss):
+                break
+        report = {"scenario": name, "rank": rank, "ended": ended, "collectives": [], "step": monitor.curve.step}
+        report |= {"L": monitor.curve.L.tolist(), "forecasts": [r.step for r in monitor.history]}
+        print(json.dumps(report), flush=True)
+
+
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
     sizes()
+    loops()
     # Lightning leaves the process group to the exit of the interpreter, where gloo's threads may abort the process.
     dist.barrier()
     dist.destroy_process_group()

@@ -1,0 +1,270 @@
+"""LoopMonitor: forecasts and stops for a training loop of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
+
+from lightning_scaling.advice import StopRule
+from lightning_scaling.curve import LossCurve
+from lightning_scaling.errors import say_warning
+from lightning_scaling.host.describe import describe_rates
+from lightning_scaling.host.horizon import PlannedEnd
+from lightning_scaling.host.plan import Plan, scheduler_plan, steps_taken
+from lightning_scaling.host.settings import Settings
+from lightning_scaling.host.steps import is_half_precision
+from lightning_scaling.live import LiveForecast
+from lightning_scaling.readings import Readings
+from lightning_scaling.recorder import CurveRecorder
+from lightning_scaling.refits import BUFFER, next_fetch
+
+__all__ = ["LoopMonitor"]
+
+_VERSION = 1
+
+
+class LoopMonitor(Readings):
+    """Watch the loss of a plain PyTorch loop, forecast where it will end, and say when to stop.
+
+    One call per optimizer step is all it takes; see the example. `step` keeps a copy of the loss where it is and waits
+    for no device. At a bounded number of steps the losses are fetched and the law is fitted anew; what changes is told
+    in a sentence, and the numbers are in `reading`, `values`, `forecast`, `advice` and `history`.
+
+    `step` returns True from when a rule of ``stop`` may act: after a fifth of the run, once it has stood for a tenth of
+    it, and on a learning rate ahead that is known; `Diverged` acts at once on NaN and at the second look otherwise.
+    Once the loop is running, `step` and `state_dict` never raise: what fails is warned of once, and then there is
+    silence.
+
+    Args:
+        horizon: Planned end of the run [steps]; None: the converged loss is forecast only.
+        lr_schedule: Learning rates ahead: a scheduler of torch that is stepped once after each optimizer step, of which
+            a copy is replayed, or the rate of steps 1..horizon [any unit]; None: taken to stay as it is.
+        stop: A rule or several; none: advice only.
+        level: Probability that an interval holds its number [1].
+        refits: Fits over a run of known length.
+        tell: What is called with each sentence, such as ``tqdm.write``; None: nothing.
+        across_ranks: Whether every rank of the default process group has a monitor. Then the loss is the mean over the
+            ranks, rank 0 decides, and `step` returns the same on all of them. Where False, each follows its own loss.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If a number is out of its range, ``lr_schedule`` has not ``horizon`` entries, or rules are to stop
+            one of several ranks and ``across_ranks`` does not say how.
+
+    Example:
+        >>> monitor = LoopMonitor(horizon=1_000, lr_schedule=[0.1] * 1_000, tell=None)
+        >>> for step in range(1, 501):
+        ...     if monitor.step(2.0 + 6.0 * step**-0.5):  # the loss of your own step, usually a tensor
+        ...         break
+        >>> print(monitor.reading, monitor.forecast.verdict)
+        2.189±0.026 ok
+    """
+
+    def __init__(
+        self,
+        horizon: int | None = None,
+        lr_schedule: LRScheduler | Sequence[float] | NDArray[np.float64] | None = None,
+        *,
+        stop: StopRule | Sequence[StopRule] | None = None,
+        level: float = 0.9,
+        refits: int = 40,
+        tell: Callable[[str], object] | None = print,
+        across_ranks: bool | None = None,
+    ) -> None:
+        self._scheduler: LRScheduler | None = None
+        if isinstance(lr_schedule, LRScheduler):
+            self._scheduler, lr_schedule = lr_schedule, None
+        verbose = tell is not None
+        self._settings = Settings.of(None, stop, horizon, lr_schedule, None, None, level, refits, "scaling", verbose)
+        if self._scheduler is not None and horizon is None:
+            raise ValueError("Expected a horizon beside a scheduler, got None, so give the number of steps planned.")
+        self._across_ranks = _together(across_ranks, self._settings.rules)
+        first = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+        self._tell = tell if first else None
+        self._thinks = first or not self._across_ranks
+        self._failed = False
+        self._introduced = False
+        self._stop = False
+        self._stopped_by: str | None = None
+        self._distrust = 0  # how often the rate in use was not the planned one
+        self._step = 0
+        self._live = LiveForecast(self._settings.rules, level=self._settings.level, refits=refits)
+        self._recorder = CurveRecorder(buffer=4 * BUFFER, across_ranks=self._across_ranks, note_size=1)
+        self._plan = self._make_plan()
+        self._next_fetch = self._fetch_after(0)
+
+    def step(self, loss: Tensor | float, lr: Tensor | float | None = None, *, at: int | None = None) -> bool:
+        """Take the loss of an optimizer step; return whether to stop.
+
+        Args:
+            loss: Loss of the step, a tensor of one element (of more: their mean) or a number. With gradient
+                accumulation, the mean over its batches. A copy is taken.
+            lr: Learning rate used; default: that of the scheduler's optimizer.
+            at: The optimizer step, counted from 1 [steps]; default: one more than the last.
+        """
+        self._guard(lambda: self._append(loss, lr, self._step + 1 if at is None else at))
+        if self._step >= self._next_fetch:
+            self._next_fetch = self._fetch_after(self._step)
+            self._guard(self._fetch)
+        return self._stop
+
+    @property
+    def curve(self) -> LossCurve:
+        """The loss so far, in windows; asking for it fetches the newest losses, but across ranks waits for none."""
+        return self._recorder.curve()
+
+    def summary(self) -> str:
+        """Return the table of the forecasts at 10, 20, … 90 % of the run, beside what happened once it is over."""
+        return self._live.summary(self.curve)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain numbers, strings and lists, as ``torch.load(weights_only=True)`` wants them."""
+        state: dict[str, Any] = {"version": _VERSION, "step": self._step, "stopped_by": self._stopped_by}
+        self._guard(lambda: state.update(recorder=self._recorder.state_dict(), live=self._live.state_dict()))
+        return state if "live" in state else {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`; a rule that had stopped the run advises only from here on.
+
+        Raises:
+            ValueError: If the state is of another version.
+        """
+        if not state_dict:  # of a monitor that had failed
+            return
+        if state_dict.get("version") != _VERSION:
+            raise ValueError(
+                f"Expected a LoopMonitor state of version {_VERSION}, got {state_dict.get('version')!r}, so go on "
+                "without it: the curve then begins at the present step."
+            )
+        self._live.load_state_dict(state_dict["live"])
+        self._recorder.load_state_dict(state_dict["recorder"])
+        self._step = int(state_dict["step"])
+        if state_dict["stopped_by"] is not None:
+            self._live.overrule(state_dict["stopped_by"])
+        self._plan = self._make_plan()
+        self._next_fetch = self._fetch_after(self._step)
+
+    def _make_plan(self) -> Plan:
+        """Find the learning rates from what was given, and plan with them."""
+        horizon, step, live = self._settings.horizon, self._recorder.step, self._live
+        end = PlannedEnd(horizon, "none was given" if horizon is None else "as given")
+        unknown = "learning rate ahead not known"
+        if self._settings.rates is not None:
+            plan = Plan(end, self._settings.rates, describe_rates(self._settings.rates))
+        elif self._scheduler is None:
+            plan = Plan(end, None, f"{unknown} (give lr_schedule=…)")
+        elif self._distrust > 1 or (self._distrust and abs(steps_taken(self._scheduler) - step) > 1):
+            plan = Plan(end, None, f"{unknown} (that in use is not of a scheduler stepped once per optimizer step)")
+        else:
+            curve = self._recorder.builder.curve()
+            plan = scheduler_plan(self._scheduler, end, None if self._distrust else live.schedule, live.peak, curve)
+        live.plan(horizon, plan.rates, step=step)
+        return plan
+
+    def _append(self, loss: Any, lr: Any, step: int) -> None:
+        """Record a step; one whose loss cannot be taken counts all the same, because other ranks rely on the count."""
+        failure = None
+        try:
+            if lr is None and self._scheduler is not None:
+                lr = self._scheduler.optimizer.param_groups[0]["lr"]
+            loss, lr = _copied(loss), _copied(lr)
+        except Exception as error:
+            loss, lr, failure = None, None, error
+        self._recorder.append(step, loss, lr)
+        self._step = step
+        if failure is not None:
+            raise failure
+        if not self._introduced:
+            self._introduce(loss)
+
+    def _introduce(self, loss: Any) -> None:
+        """Say once what was found."""
+        self._introduced = True
+        if self._tell is not None:
+            self._tell(f"LoopMonitor: {self._plan}.")
+        if isinstance(loss, Tensor) and is_half_precision(loss) and self._thinks:
+            say_warning(
+                f"Expected a loss in float32, got {loss.dtype}, which resolves 3 digits at best, so compute the loss "
+                "in float32, for example from logits.float()."
+            )
+
+    def _fetch_after(self, step: int) -> int:
+        found = next_fetch(step, self._live.next_step, across_ranks=self._across_ranks)
+        horizon = self._settings.horizon
+        return min(found, horizon) if horizon is not None and step < horizon else found
+
+    def _fetch(self) -> None:
+        """Fetch the losses; where it is time, forecast, and let rank 0's decision be known."""
+        recorder, live = self._recorder, self._live
+        try:
+            recorder.flush(wait=self._step == self._settings.horizon)
+        finally:
+            if self._across_ranks:
+                self._stop = recorder.heard[0] > 0.0
+        if self._stop and self._across_ranks:
+            recorder.flush()  # every rank is here: get what is under way
+        if not self._thinks:
+            return
+        self._watch_rate()
+        alarmed = live.is_alarmed(recorder.builder.n_nonfinite, recorder.latest, recorder.latest_error)
+        if recorder.step < live.next_step and not alarmed:
+            return
+        changed = live.refit(recorder.builder.curve())
+        if self._across_ranks:
+            recorder.note = [float(live.wants_stop)]
+        else:
+            self._stop = live.wants_stop
+            self._next_fetch = self._fetch_after(self._step)
+        if live.wants_stop and live.acts_on is not None:
+            self._stopped_by = live.acts_on.name
+        if changed and self._tell is not None:
+            self._tell(live.sentence)
+
+    def _watch_rate(self) -> None:
+        """Hold the rate in use against the planned one; plan again once, then believe no plan any more."""
+        lr = self._recorder.lr
+        if lr is None or self._scheduler is None or self._live.keeps_promise(self._recorder.step, lr):
+            return
+        self._distrust += 1
+        self._plan = self._make_plan()
+        if self._tell is not None:
+            self._tell(f"Step {self._recorder.step}: the learning rate left its schedule; now: {self._plan}.")
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Do something that must not raise; after a failure go quiet, but take part in what other ranks wait for."""
+        if self._failed and not self._across_ranks:
+            return
+        try:
+            work()
+        except Exception as error:
+            self._thinks, self._recorder.note = False, [0.0]
+            if not self._across_ranks:
+                self._stop = False
+            if not self._failed:
+                self._failed = True
+                say_warning(
+                    f"Expected to follow the loss, got {type(error).__name__}: {error}, so LoopMonitor is quiet from "
+                    "here on; training is not affected."
+                )
+
+
+def _together(across_ranks: bool | None, rules: tuple[StopRule, ...]) -> bool:
+    """Return whether the ranks decide together; where one of them might stop alone, it must be said."""
+    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if across_ranks is None and several and rules:
+        raise ValueError(
+            f"Expected across_ranks to be given where a rule may stop one of {dist.get_world_size()} ranks, got None, "
+            "so give True on every rank, or False and tell the other ranks yourself."
+        )
+    return bool(across_ranks) and several
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy of a tensor on its device: a loop may write its next loss, or rate, into the same tensor."""
+    return value.detach().clone() if isinstance(value, Tensor) else value
