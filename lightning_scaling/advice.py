@@ -11,6 +11,7 @@ from numbers import Real
 from typing import Any
 
 from lightning_scaling.forecast import Forecast
+from lightning_scaling.judge import REJECTED
 from lightning_scaling.verdict import Verdict
 
 __all__ = ["Action", "Advice", "Converged", "Diverged", "Reason", "StopRule", "TargetUnreachable", "advise"]
@@ -217,9 +218,6 @@ def advise(forecast: Forecast, rules: Sequence[StopRule] = ()) -> Advice:
     early = _not_usable(forecast)
     if early is not None:
         return early
-    if forecast.verdict is Verdict.RISING:
-        text = f"the loss rises since step {forecast.rises_since:,}; its lowest lies behind.".replace(",", " ")
-        return _advice(forecast, Action.CONTINUE, Reason.RISING, text, _evidence(forecast))
     text = f"the loss still falls by {forecast.remaining_gain.short()}."
     return _advice(forecast, Action.CONTINUE, Reason.STILL_FALLING, text, _evidence(forecast))
 
@@ -228,12 +226,16 @@ def _not_usable(forecast: Forecast) -> Advice | None:
     """Return the advice of every rule where there is no forecast of the final loss to judge, else None."""
     if not forecast.verdict.usable or math.isnan(float(forecast.final_loss.mid)):
         return _wait(forecast)
-    if forecast.verdict is Verdict.LAW_REJECTED:
-        text = f"{_departed(forecast)}, which no law of steps explains: no rule acts on this."
-        return Advice(Action.WAIT, Reason.LAW_REJECTED, f"{_where(forecast)}: {text}", _evidence(forecast))
+    if forecast.verdict is Verdict.RISING:
+        text = f"the loss rises since step {forecast.rises_since:,}; its lowest lies behind.".replace(",", " ")
+        return Advice(Action.WAIT, Reason.RISING, f"{_where(forecast)}: {text}", _evidence(forecast))
     if forecast.verdict is Verdict.ACCELERATING:
         text = "the loss falls faster and faster, which no power law does: no rule acts on this."
         return Advice(Action.WAIT, Reason.ACCELERATING, f"{_where(forecast)}: {text}", _evidence(forecast))
+    # Whatever else the verdict tells of: a law that has just failed is no ground to act on.
+    if forecast.verdict is Verdict.LAW_REJECTED or abs(forecast.departure) > REJECTED:
+        text = f"{_departed(forecast)}, which no law of steps explains: no rule acts on this."
+        return Advice(Action.WAIT, Reason.LAW_REJECTED, f"{_where(forecast)}: {text}", _evidence(forecast))
     if forecast.verdict is Verdict.FLAT and forecast.horizon and forecast.step < _PATIENCE * forecast.horizon:
         text = f"the loss is flat at {forecast.present_loss}; a fall may follow, so no rule acts on this yet."
         return Advice(Action.WAIT, Reason.FLAT, f"{_where(forecast)}: {text}", _evidence(forecast))

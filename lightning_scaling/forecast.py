@@ -30,6 +30,8 @@ FloatArray = NDArray[np.float64]
 
 #: steps_to() looks this far beyond the planned end, as a multiple of it.
 _FAR = 1e6
+#: Steps of which the loss is forecast at once: memory is for so many.
+_AT_ONCE = 32
 #: Points of the grid on which steps_to() looks for the crossing, before it interpolates.
 _CROSSING_POINTS = 160
 
@@ -114,7 +116,9 @@ class Forecast:
             raise ValueError(f"Expected finite steps S >= 0, got {S!r:.80}. For S to infinity read converged_loss.")
         if self._posterior is None or not steps.size:
             return _unknown(self.level, steps.shape)
-        interval = _interval(self._loss(steps.ravel()), self.level, steps.shape)
+        flat = steps.ravel()
+        parts = [self._loss(flat[i : i + _AT_ONCE]) for i in range(0, flat.size, _AT_ONCE)]
+        interval = _joined([_interval(part, self.level, (part.means.shape[1],)) for part in parts], steps.shape)
         assert self._curve is not None
         if (unseen := steps < min(self._curve.S[0], self.step)).any():
             low, mid, high = (np.where(unseen, np.nan, x) for x in (interval.low, interval.mid, interval.high))
@@ -391,6 +395,13 @@ def _one(mixture: GaussianMixture, k: int, least: float = -np.inf) -> GaussianMi
 def _interval(mixture: GaussianMixture, level: float, shape: tuple[int, ...] = ()) -> Interval:
     low, mid, high = (q.reshape(shape) for q in mixture.quantiles([(1 - level) / 2, 0.5, (1 + level) / 2]))
     return Interval(low, mid, high, level) if shape else Interval(float(low), float(mid), float(high), level)
+
+
+def _joined(parts: list[Interval], shape: tuple[int, ...]) -> Interval:
+    low, mid, high = (np.concatenate([getattr(p, name) for p in parts]) for name in ("low", "mid", "high"))
+    if shape:
+        return Interval(low.reshape(shape), mid.reshape(shape), high.reshape(shape), parts[0].level)
+    return Interval(float(low[0]), float(mid[0]), float(high[0]), parts[0].level)
 
 
 def _discrete(posterior: Posterior, values: FloatArray, level: float) -> Interval:

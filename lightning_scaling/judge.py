@@ -59,10 +59,10 @@ def judge(
     # After those that know why.
     if fitted.surprises and abs(fitted.surprises[-1]) > REJECTED:
         return Verdict.LAW_REJECTED
-    if decay_done(schedule, curve.step) < SMALL_FALL:
-        return Verdict.BEFORE_DECAY
     if _flat(fitted):
         return Verdict.FLAT
+    if decay_done(schedule, curve.step) < SMALL_FALL:
+        return Verdict.BEFORE_DECAY
     if float(converged.half_width) > VAGUE * (float(present.mid) - float(converged.mid)):
         return Verdict.NOT_IDENTIFIED
     return Verdict.OK

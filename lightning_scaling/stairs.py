@@ -13,7 +13,7 @@ __all__ = ["find_epochs", "has_stairs"]
 
 #: Passes over the data that are looked at: later ones are shorter than what the windows of a curve resolve.
 _PASSES = 6
-#: Change of the learning rate, as a share of its peak, up to which it counts as steady.
+#: Change of the learning rate, as a share of itself, up to which it counts as steady.
 _STEADY = 0.05
 #: Points needed on each side of an epoch's end.
 _POINTS = 3
@@ -52,8 +52,10 @@ def has_stairs(curve: LossCurve, schedule: LRSchedule | None = None) -> bool:
     for end in ends:
         sixth = (end - previous) / 6.0
         previous = end
-        if schedule is not None and float(np.ptp(schedule.rate_at([end - 2 * sixth, end, end + sixth]))) > _STEADY:
-            continue
+        if schedule is not None:
+            rates = schedule.rate_at([end - 2 * sixth, end, end + sixth])
+            if float(np.ptp(rates)) > _STEADY * float(rates.max()):
+                continue
         parts = [curve.L[(curve.S > end + k * sixth) & (curve.S <= end + (k + 1) * sixth)] for k in (-2, -1, 0)]
         if min(part.size for part in parts) < _POINTS:
             continue

@@ -16,6 +16,8 @@ FloatArray = NDArray[np.float64]
 
 #: Changes of the rate are merged into at most this many before they are convolved with a response.
 MAX_CHANGES = 160
+#: Differences of neighbouring rates, as a share of the peak, above which the rate jumps rather than glides.
+_JUMP = 0.02
 #: The rate is taken as at least this share of the peak where it divides: a rate of zero must not stop the response.
 MIN_RATE = 1e-3
 
@@ -96,7 +98,8 @@ class Annealing:
             return np.zeros((S.size, len(self.responses)))
         since = np.maximum(self.schedule.summed(S)[:, None] - changed_at, 0.0) * speed
         edges = self.schedule.edges
-        rate = np.interp(S, 0.5 * (edges[1:] + edges[:-1]), self.schedule.rates)
+        rate, exact = np.interp(S, 0.5 * (edges[1:] + edges[:-1]), self.schedule.rates), self.schedule.rate_at(S)
+        rate = np.where(np.abs(rate - exact) > _JUMP, exact, rate)  # nothing is seen of a jump before it
         rate = np.where(first_peak(self.schedule) >= S, 1.0, rate)
         columns = [
             1.0 - rate**response.exponent

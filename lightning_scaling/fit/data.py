@@ -85,6 +85,8 @@ def reduce_curve(curve: LossCurve, *, windows_per_e_fold: int, e_folds: float, o
     """
     now = max(float(curve.step), float(curve.S[-1]), 1.0)
     inside = np.log(now / np.maximum(curve.S, 0.5)) <= e_folds
+    if not inside.any():  # nothing was logged for long
+        inside = np.log(curve.S[-1] / np.maximum(curve.S, 0.5)) <= e_folds
     steps, count = np.maximum(curve.S[inside], 0.5), curve.count[inside]
     window = np.floor(np.log(now / steps) * windows_per_e_fold).astype(int)
     heads = np.concatenate(([0], np.flatnonzero(np.diff(window)) + 1))
@@ -113,9 +115,11 @@ def _point_noise(L: FloatArray, root_count: FloatArray) -> float:
     weights = np.sqrt(1.0 / root_count[2:] ** 2 + 4.0 / root_count[1:-1] ** 2 + 1.0 / root_count[:-2] ** 2)
     bends = ((L[2:] - 2.0 * L[1:-1] + L[:-2]) / weights)[(L.size - 2) // 2 :]
     typical = float(np.median(np.abs(bends))) / _MAD
+    jumps = np.abs(np.diff(L))
+    rounding = float(jumps[jumps > 0.0].min()) / float(np.sqrt(12.0)) if jumps.any() else 0.0
     if typical == 0.0:
-        return float(np.sqrt(np.mean(bends**2)))
-    return max(typical, float(np.sqrt(np.mean(np.clip(bends, -4.0 * typical, 4.0 * typical) ** 2))))
+        return max(rounding, float(np.sqrt(np.mean(bends**2))))
+    return max(rounding, typical, float(np.sqrt(np.mean(np.clip(bends, -4.0 * typical, 4.0 * typical) ** 2))))
 
 
 def _overdispersion(S: FloatArray, y: FloatArray, variance: FloatArray) -> float:

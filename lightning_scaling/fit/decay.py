@@ -96,7 +96,8 @@ class HiddenDecay:
     r"""The chance that a run of which nobody told the schedule will yet lower its rate.
 
     Most runs do. Where the learning rate ahead is not known the forecast is the one at the present rate, but with the
-    probability of the prior the loss ends lower, by what a decay brings times the share of the run that is left.
+    probability of the prior the loss ends lower, by what a decay brings times the share of
+    the run that is left and the share of the peak rate that is still in use.
 
     Args:
         fall: By how much lower it may end [unit of the loss], shape (K,).
@@ -117,7 +118,8 @@ class HiddenDecay:
         horizon = float(schedule.horizon)
         if schedule.known or horizon <= data.now or probability == 0.0:
             return None
-        fall = (1.0 - data.now / horizon) * _median(data, schedule, prior, positive=positive)
+        left = (1.0 - data.now / horizon) * float(schedule.rate_at(data.now))
+        fall = left * _median(data, schedule, prior, positive=positive)
         return cls(
             np.concatenate(([0.0], fall * np.exp(spread * _NORMAL_NODES))),
             np.concatenate(([1.0 - probability], probability * _NORMAL_WEIGHTS)),

@@ -18,7 +18,7 @@ _BISECTIONS, _NEWTON = 14, 4
 #: Bins of mean and of standard deviation in which a large mixture is gathered before its quantiles are sought.
 _MEAN_BINS, _SD_BINS = 40, 6
 #: Quantities from which they are not sought in the whole mixture once more: that is for a few, not for a picture.
-_MANY = 16
+_MANY = 64
 #: Largest share of a mixture that its lower bound may cut off.
 _MOST_CUT = 0.8
 _ROOT_2_PI = float(np.sqrt(2.0 * np.pi))

@@ -23,6 +23,8 @@ FloatArray = NDArray[np.float64]
 
 #: Steps that are predicted together: the misfit's covariance is of this size squared.
 _AT_ONCE = 256
+#: How soon a surprise that goes on has done so in full, as a share of the present.
+_RAMP = 0.1
 #: Sigmas of surprise below which nothing of it is carried on.
 _NO_SURPRISE = 0.1
 
@@ -35,7 +37,7 @@ class Posterior:
         data: The windows that were fitted.
         annealing: The annealing term of the run's schedule.
         prior: The prior that was used.
-        models: Misfit models, one per misfit size.
+        models: Misfit models, one per size and growth.
         model: Index of each law's misfit model, shape (K,).
         weights: Weight of each law, summing to 1, shape (K,).
         alpha: Exponent alpha_S of each law [1].
@@ -112,7 +114,8 @@ class Posterior:
         weights = self.weights
         chance, factor = self.prior.persistence
         if abs(self.surprise) > _NO_SURPRISE:
-            shift = factor * self.surprise * (sds if combine is None else alone @ c)
+            ramp = np.clip((steps - self.data.now) / (_RAMP * self.data.now), 0.0, 1.0)
+            shift = factor * self.surprise * ((sds if combine is None else alone) * ramp @ c)
             weights = np.concatenate(((1.0 - chance) * weights, chance * weights))
             means, sds = np.concatenate((means, means + shift)), np.tile(sds, (2, 1))
         if self.beyond is not None:

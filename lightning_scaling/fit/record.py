@@ -101,9 +101,10 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
     nu, s_0 = prior.record
     scale = float(np.sqrt((nu * s_0**2 + float(np.sum(r**2))) / (nu + r.size)))
     scaled = replace(prior, misfits=tuple(scale * size for size in prior.misfits))
-    posterior = solve(data, annealing, belief, scaled, positive=positive)
-    beyond = Rise.of(data) or HiddenDecay.of(data, schedule, prior, positive=positive)
-    newest = float(np.clip(surprises[-1], -LASTING, LASTING)) if surprises else 0.0
+    rise = Rise.of(data, schedule)
+    posterior = solve(data if rise is None else rise.without(data), annealing, belief, scaled, positive=positive)
+    beyond = rise or HiddenDecay.of(data, schedule, prior, positive=positive)
+    newest = float(np.clip(surprises[-1], -LASTING, LASTING)) if surprises and rise is None else 0.0
     return Fit(replace(posterior, surprise=newest, beyond=beyond), tuple(float(x) for x in surprises), scale)
 
 

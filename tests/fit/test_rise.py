@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lightning_scaling import Action, LossCurve, Reason, Verdict, advise, forecast
+from lightning_scaling import Action, LossCurve, LRSchedule, Reason, TargetUnreachable, Verdict, advise, forecast
 from lightning_scaling.fit.data import reduce_curve
 from lightning_scaling.fit.rise import Rise
 
@@ -14,9 +14,9 @@ FALL = 2.0 + 5.0 * S**-0.4
 OVERFITS = FALL + 0.25 * np.maximum(S - 3000, 0) / 7000
 
 
-def rise(L: np.ndarray, S: np.ndarray = S) -> Rise | None:
+def rise(L: np.ndarray, S: np.ndarray = S, schedule: LRSchedule | None = None) -> Rise | None:
     data = reduce_curve(LossCurve(S, L), windows_per_e_fold=32, e_folds=4.0, outlier=5.0)
-    return Rise.of(data)
+    return Rise.of(data, schedule or LRSchedule.constant(20_000))
 
 
 def test_a_held_out_loss_that_turns_is_seen(rng: np.random.Generator) -> None:
@@ -37,7 +37,7 @@ def test_its_end_lies_in_the_interval_and_above_the_present(rng: np.random.Gener
         assert f.final_loss.mid > L[seen][-1]
         assert "still falls" not in str(f)
         said = advise(f)
-        assert (said.action, said.reason) == (Action.CONTINUE, Reason.RISING)
+        assert (said.action, said.reason) == (Action.WAIT, Reason.RISING)
         assert "rises since step" in said.sentence
 
 
@@ -49,10 +49,33 @@ def test_a_loss_that_falls_or_stays_is_none(rng: np.random.Generator, noise: flo
 
 
 def test_its_fates_begin_at_the_present_and_go_apart() -> None:
-    r = Rise(since=100.0, slope=0.01, level=2.5, now=1000.0)
+    r = Rise(since=100.0, seen=990.0, slope=0.01, level=2.5, now=1000.0)
     assert r.weight.sum() == pytest.approx(1.0)
-    higher = r.above(np.array([999.0, 1000.0, 2000.0]), present_by_law=2.0)
+    higher = r.above(np.array([990.0, 1000.0, 2000.0]), present_by_law=2.0)
     assert higher[:, 0] == pytest.approx(0.0)
     assert higher[:, 1] == pytest.approx(0.5)
     assert higher[0, 2] == pytest.approx(0.0, abs=1e-3)  # returns to its law
     assert np.diff(higher[1:, 2]).min() > 0
+
+
+def test_a_rate_that_rises_or_has_yet_to_fall_explains_a_rise(rng: np.random.Generator) -> None:
+    L = OVERFITS + 0.003 * rng.standard_normal(S.size)
+    steps = np.arange(1, 20_001)
+    steady, cosine = np.ones(20_000), 0.5 * (1 + np.cos(np.pi * steps / 20_000))
+    warmed_again = np.where(steps < 4000, 0.3, 1.0)
+    assert rise(L, schedule=LRSchedule.from_array(steady)) is not None
+    assert rise(L, schedule=LRSchedule.from_array(cosine)) is None
+    assert rise(L, schedule=LRSchedule.from_array(warmed_again)) is None
+
+
+def test_no_rule_acts_on_a_bump_that_passes(rng: np.random.Generator) -> None:
+    n = 4000
+    steps = np.arange(1, n + 1, dtype=float)
+    bump = 0.3 * np.clip(1 - np.abs(steps - 1300) / 500, 0, 1)
+    L = 2 + 6 / np.sqrt(steps) + bump + 0.03 * rng.standard_normal(n)
+    target = 2 + 6 / np.sqrt(n) + 0.03
+    for now in range(800, 2600, 100):
+        f = forecast(LossCurve(steps[:now], L[:now]), horizon=n, lr_schedule=np.ones(n))
+        if f.verdict is Verdict.RISING:
+            assert TargetUnreachable(target).judge(f).action is Action.WAIT
+            assert f.probability_below(target) > 1e-3  # it may yet return to its law
