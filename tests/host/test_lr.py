@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from lightning_scaling import ScalingLawMonitor
 from lightning_scaling.host.lr import MAX_REPLAYED, rates_ahead
-from tests.trainers import QUIET, Unsized, loader, scripted_module, trainer
+from tests.trainers import QUIET, REPEATS_A_BATCH, Unsized, loader, scripted_module, trainer
 
 pytestmark = QUIET
 
@@ -157,8 +157,9 @@ def test_resume_inside_an_epoch(tmp_path: Any) -> None:
     whole, rest = Probe(at=-1, horizon=24), Probe(at=-1, horizon=24)
     trainer(whole, Save(), max_epochs=3).fit(scripted_module(configure=configure), loader(8))
     trainer(rest, max_epochs=3).fit(scripted_module(configure=configure), loader(8), ckpt_path=tmp_path / "mid.ckpt")
-    assert rest.used == pytest.approx(whole.used[11:])
-    assert rest.promised[11].rates == pytest.approx(rest.used)
+    if not REPEATS_A_BATCH:
+        assert rest.used == pytest.approx(whole.used[11:])
+    assert rest.promised[11].rates == pytest.approx(rest.used[:13])
 
 
 def test_epoch_schedule_without_a_length_is_known_after_one_epoch() -> None:
@@ -217,7 +218,7 @@ def standing(make: Make, epoch_length: float = math.inf) -> Any:
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=0.1)
     config = SimpleNamespace(scheduler=make(optimizer), interval="step", frequency=1, reduce_on_plateau=False)
-    none = SimpleNamespace(current=SimpleNamespace(ready=0, processed=0))
+    none = SimpleNamespace(current=SimpleNamespace(ready=0, processed=0, completed=0))
     return SimpleNamespace(
         optimizers=[optimizer],
         lr_scheduler_configs=[config],
