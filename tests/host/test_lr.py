@@ -17,7 +17,7 @@ from torch.optim import lr_scheduler as schedulers
 from torch.utils.data import DataLoader
 
 from lightning_scaling import ScalingLawMonitor
-from lightning_scaling.host.lr import MAX_REPLAYED, rates_ahead
+from lightning_scaling.host.lr import MAX_REPLAYED, lambda_rates, rates_ahead, scheduler_rates
 from tests.trainers import QUIET, REPEATS_A_BATCH, Unsized, loader, scripted_module, trainer
 
 pytestmark = QUIET
@@ -318,3 +318,60 @@ def test_a_replay_leaves_module_and_random_numbers_alone() -> None:
         return module.temperature, float(torch.rand(1))
 
     assert after(ScalingLawMonitor(verbose=False)) == after()
+
+
+LOOPED = {name: make for name, (make, config, settings) in CASES.items() if not config and not settings}
+
+
+@pytest.mark.parametrize("name", [name for name in LOOPED if name != "two on one optimizer"])
+@pytest.mark.parametrize("done", [0, 7])
+def test_a_loop_without_a_trainer(name: str, done: int) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1, momentum=0.9)
+    scheduler = LOOPED[name](optimizer)
+    used = []
+    for step in range(24):
+        if step == done:
+            ahead = scheduler_rates(scheduler, 24 - done)
+        used.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step < 23:
+            scheduler.step()
+    assert ahead.rates == pytest.approx(used[done:], rel=1e-12, abs=0)
+    if name == "lambda":
+        assert lambda_rates(scheduler, 24) == pytest.approx(used)
+    else:
+        assert lambda_rates(scheduler, 24) is None
+
+
+def test_a_method_of_the_model_as_schedule_copies_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1000))
+            self.asked = 0
+
+        def warm(self, step: int) -> float:
+            self.asked += 1
+            return min(1.0, (step + 1) / 5)
+
+    model = Model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = schedulers.LambdaLR(optimizer, model.warm)
+    asked = model.asked
+    monkeypatch.setattr(torch.nn.Parameter, "__deepcopy__", lambda self, memo: 1 / 0)
+    assert scheduler_rates(scheduler, 8).rates == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1, 0.1])
+    assert model.asked == asked
+
+
+def test_what_is_no_scheduler_of_torch_is_said() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    assert scheduler_rates(None, 5).why == "no scheduler was handed over"
+    assert scheduler_rates(object(), 5).why == "object is no scheduler of torch"
+    assert "waits" in scheduler_rates(schedulers.ReduceLROnPlateau(optimizer), 5).why
+
+
+def test_a_function_of_the_step_that_fails_is_no_schedule() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    scheduler = schedulers.LambdaLR(optimizer, lambda step: 1.0 if step < 5 else 1 / 0)
+    assert lambda_rates(scheduler, 5) == pytest.approx([0.1] * 5)
+    assert lambda_rates(scheduler, 6) is None
