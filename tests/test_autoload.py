@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[1]
 
 TRAIN = """
 import importlib, json, sys, warnings
-warnings.simplefilter("error")
 import torch
 from torch.utils.data import DataLoader
 warnings.filterwarnings("ignore", message=".*(LeafSpec|does not have many workers|smaller than the logging).*")

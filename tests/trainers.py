@@ -6,6 +6,7 @@ import csv
 import importlib
 import math
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from torch.utils.data import DataLoader, IterableDataset
 torch.set_num_threads(1)
 
 PACKAGES = ("lightning.pytorch", "pytorch_lightning")
+
+#: Before 2.5, Lightning does the batch again after which a checkpoint was written inside an epoch.
+REPEATS_A_BATCH = tuple(map(int, version("pytorch-lightning").split(".")[:2])) < (2, 5)
 
 #: What Lightning itself warns of in such small fits.
 QUIET = [

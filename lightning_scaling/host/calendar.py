@@ -58,13 +58,18 @@ class Calendar:
             batches = int(length)
         # `processed` counts the batches whose optimizer step is over, also when a checkpoint was written inside
         # on_train_batch_end, where `completed` is one behind and `ready` may be one ahead.
-        done = int(trainer.fit_loop.epoch_loop.batch_progress.current.processed)
-        started = int(trainer.fit_loop.epoch_progress.current.ready)
-        finished = int(trainer.fit_loop.epoch_progress.current.processed)
+        loop, epochs = trainer.fit_loop.epoch_loop, trainer.fit_loop.epoch_progress.current
+        batch, started, finished = loop.batch_progress.current, int(epochs.ready), int(epochs.processed)
+        repeats = not hasattr(loop, "restarted_on_train_batch_end")  # before 2.5 such a checkpoint's batch comes again
+        waits = bool(getattr(loop, "restarting", False)) and (not repeats or epochs.ready == epochs.completed)
+        done = int(batch.completed if waits and repeats else batch.processed)
         over = done >= batches if batches is not None else finished >= started
+        # An epoch whose batches are over does not count as processed yet in the hooks of its last batch, nor in a run
+        # that waits to go on from the validation at its end. In one that goes on between epochs, `ready` is one behind.
+        ended = finished + (waits == (batch.completed == batch.processed))
         return cls(
             batches=batches,
-            epoch=started if over else max(started - 1, 0),
+            epoch=ended if over else max(started - 1, finished),
             batch=0 if over else done,
             changes=_accumulation(trainer),
             steps_on_last=not getattr(trainer.strategy, "handles_gradient_accumulation", False),

@@ -105,6 +105,8 @@ def scheduler_rates(scheduler: Any, n: int) -> RatesAhead:
     """
     if isinstance(scheduler, ReduceLROnPlateau):
         return RatesAhead(None, "ReduceLROnPlateau waits for what the run will do")
+    if scheduler is None:
+        return RatesAhead(None, "no scheduler was handed over")
     if not isinstance(scheduler, LRScheduler):
         return RatesAhead(None, f"{type(scheduler).__name__} is no scheduler of torch")
     loop = SimpleNamespace(optimizers=[scheduler.optimizer])

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from lightning_scaling.host.calendar import Calendar
 from lightning_scaling.host.horizon import planned_end
-from tests.trainers import QUIET, Unsized, loader, scripted_module, trainer
+from tests.trainers import QUIET, REPEATS_A_BATCH, Unsized, loader, scripted_module, trainer, watch
 
 pytestmark = QUIET
 
@@ -119,18 +119,31 @@ def test_manual_optimization_counts_a_step_of_both_optimizers_once() -> None:
         assert probe.at_start == batches
 
 
-def test_resume_inside_an_epoch(tmp_path: Any) -> None:
-    class Save(Callback):
-        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-            if trainer.global_step == 5:
-                trainer.save_checkpoint(tmp_path / "mid.ckpt")
+@pytest.mark.parametrize(
+    ("hook", "at"),
+    [
+        *(("on_train_batch_end", at) for at in (5, 8, 11, 16)),
+        *(("on_validation_end", at) for at in (4, 8, 12, 16)),
+        *(("on_train_epoch_end", at) for at in (8, 16)),
+    ],
+)
+def test_resume(tmp_path: Any, hook: str, at: int) -> None:
+    class Validated(type(scripted_module())):  # type: ignore[misc]
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            pass
 
-    trainer(Save(), max_epochs=2).fit(scripted_module(), loader(8))
+    def save(self: Any, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == at:
+            trainer.save_checkpoint(tmp_path / "mid.ckpt")
+
+    often = {"max_epochs": 3, "val_check_interval": 0.5}
+    trainer(watch(**{hook: save}), **often).fit(Validated(), loader(8), loader(1))
     probe = Probe()
-    trainer(probe, max_epochs=3).fit(scripted_module(), loader(8), ckpt_path=tmp_path / "mid.ckpt")
-    assert probe.steps == 24
-    assert probe.at_start == 24
-    assert set(probe.on_the_way) == {24}
+    trainer(probe, **often).fit(Validated(), loader(8), loader(1), ckpt_path=tmp_path / "mid.ckpt")
+    assert probe.steps == 24 + (REPEATS_A_BATCH and hook == "on_train_batch_end")
+    assert probe.at_start == probe.steps
+    assert set(probe.on_the_way) == {probe.steps}
+    assert set(probe.after_epochs) == {probe.steps}
 
 
 def test_calendar_of_a_strategy_that_leaves_the_last_batches_to_the_next_epoch() -> None:

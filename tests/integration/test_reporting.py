@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 from lightning_scaling import (
     CurveBuilder,
@@ -91,7 +92,7 @@ def test_loggers_get_all_keys_from_the_first_record_on(tmp_path: Path) -> None:
 
 def test_progress_bar_shows_a_short_reading(capsys: pytest.CaptureFixture[str]) -> None:
     monitor = ScalingLawMonitor()
-    fit(monitor, enable_progress_bar=True)
+    fit(monitor, TQDMProgressBar(), enable_progress_bar=True)  # Lightning takes another where rich is installed
     shown = capsys.readouterr().out
     readings = set(re.findall(r"end=([^,\]]+)[,\]]", shown))
     assert len(readings) > 5
