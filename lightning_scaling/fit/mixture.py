@@ -14,9 +14,9 @@ __all__ = ["GaussianMixture"]
 FloatArray = NDArray[np.float64]
 
 #: Halvings of the bracket in which a quantile is sought, and Newton steps after them, which never leave it.
-_BISECTIONS, _NEWTON = 14, 4
+_BISECTIONS, _NEWTON = 10, 4
 #: Bins of mean and of standard deviation in which a large mixture is gathered before its quantiles are sought.
-_MEAN_BINS, _SD_BINS = 40, 6
+_MEAN_BINS, _SD_BINS = 26, 6
 #: Quantities from which they are not sought in the whole mixture once more: that is for a few, not for a picture.
 _MANY = 64
 #: Largest share of a mixture that its lower bound may cut off.
@@ -104,7 +104,7 @@ class GaussianMixture:
         return np.asarray(np.sqrt(np.einsum("c,cp->p", self.weights, self.sds**2 + (self.means - self.mean()) ** 2)))
 
     def _gathered(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return weights, means and sds of at most 240 normals per quantity, each (C', P).
+        """Return weights, means and sds of at most 156 normals per quantity, each (C', P).
 
         Normals of nearly equal mean and width are replaced by one of the same two moments.
         """

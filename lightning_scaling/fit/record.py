@@ -78,8 +78,9 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
     actual, at = (float(np.average(x[recent], weights=weight)) for x in (curve.L, curve.S))
     data = _reduce(curve, prior)
     belief = DecayBelief.before(data, schedule, prior, decays=annealing.any, positive=positive)
-    # One misfit of middling size is enough to look back with.
-    middle = replace(prior, misfits=(float(np.exp(np.mean(np.log(prior.misfits)))),))
+    # One misfit of middling size and growth is enough to look back with.
+    size, growth = float(np.exp(np.mean(np.log(prior.misfits)))), float(np.mean(prior.growths))
+    middle = replace(prior, misfits=(size,), growths=(growth,))
     # What the present has taught of the decay is no surprise about the law, so the earlier forecasts are given it.
     known = belief
     if annealing.any:

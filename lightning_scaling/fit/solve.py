@@ -22,7 +22,7 @@ __all__ = ["solve"]
 FloatArray = NDArray[np.float64]
 
 #: Grid points below this weight, relative to the largest, are dropped.
-_NEGLIGIBLE = 3e-3
+_NEGLIGIBLE = 1e-2
 #: Weak prior of E about the present loss, in slopes.
 _E_SPREAD = 30.0
 
