@@ -16,7 +16,7 @@ __all__ = ["DecayBelief", "HiddenDecay"]
 FloatArray = NDArray[np.float64]
 
 #: Grid of log b, in standard deviations about its median: far up, because some recipes gain much from their decay.
-_STEP = 0.8
+_STEP = 1.0
 _NODES = np.arange(-2.0, 5.01, _STEP)
 #: Its weights: Student's t with 4 degrees of freedom, so that the run may overrule the prior.
 _WEIGHTS = (1.0 + _NODES**2 / 4.0) ** -2.5

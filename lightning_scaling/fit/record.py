@@ -25,6 +25,8 @@ ORIGINS = (0.4, 0.7)
 RECENT = 0.95
 #: Fewest points from which the present is forecast again.
 MIN_POINTS = 8
+#: Share of a decay from which the present has something to teach of it.
+BEGUN = 0.01
 #: Losses below this are taken for zero.
 _SMALLEST = 1e-290
 #: Fewest windows that carry a law.
@@ -83,7 +85,7 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
     middle = replace(prior, misfits=(size,), growths=(growth,))
     # What the present has taught of the decay is no surprise about the law, so the earlier forecasts are given it.
     known = belief
-    if annealing.any:
+    if annealing.any and annealing.at(np.array([now])).max() > BEGUN:
         seen = solve(data, annealing, belief, middle, positive=positive)
         known = belief.after(seen.response, seen.node, seen.b, np.sqrt(seen.b_variance), seen.weights)
     surprises = []
