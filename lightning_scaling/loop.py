@@ -63,7 +63,7 @@ class LoopMonitor(Readings):
         ...     if monitor.step(2.0 + 6.0 * step**-0.5):  # the loss of your own step, usually a tensor
         ...         break
         >>> print(monitor.reading, monitor.forecast.verdict)
-        2.189±0.026 ok
+        2.192±0.008 ok
     """
 
     def __init__(

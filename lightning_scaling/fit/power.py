@@ -32,7 +32,7 @@ def effective_time(z: FloatArray, delay: FloatArray) -> FloatArray:
         [0.625, 10.0, 90.0]
     """
     d = np.maximum(delay, 1e-12)
-    return np.asarray(np.where(z < 2.0 * d, z * z / (4.0 * d), z - d))
+    return np.asarray(np.where(z < 2.0 * d, z * z / (4.0 * d), z - delay))
 
 
 def power_basis(z: FloatArray, z_now: float, alpha: FloatArray, delay: FloatArray) -> FloatArray:
