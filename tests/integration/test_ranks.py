@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from tests.trainers import law
 
-TIMEOUT_S = 300
+TIMEOUT_S = 150
 FINE = (
     "whole",
     "stop",
@@ -57,8 +58,10 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
         )
     found: dict[str, list[dict[str, Any]]] = {}
     try:
-        for process in processes:
-            out, err = process.communicate(timeout=TIMEOUT_S)
+        # Both are read at once: a rank whose pipe is full waits, and the other waits for it.
+        with ThreadPoolExecutor(2) as pool:
+            outputs = list(pool.map(lambda process: process.communicate(timeout=TIMEOUT_S), processes))
+        for process, (out, err) in zip(processes, outputs, strict=True):
             assert process.returncode == 0, err[-4000:]
             for line in out.splitlines():
                 if line.startswith("{"):
