@@ -14,7 +14,7 @@ from lightning_scaling.fit.data import reduce_curve
 from lightning_scaling.fit.decay import DecayBelief
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
-from lightning_scaling.fit.record import ORIGINS, RECENT, Fit, fit
+from lightning_scaling.fit.record import ORIGINS, RECENT, Fit, fit, middling
 from lightning_scaling.fit.solve import solve
 
 
@@ -84,7 +84,7 @@ def _forecast(run: SyntheticRun, seen: LossCurve) -> Forecast:
 
 def _believed(run: SyntheticRun, part: LossCurve) -> Posterior:
     """Solve the law as `fit` does where it looks back: with the misfit of the prior, which no record has scaled."""
-    prior = DEFAULT_PRIOR
+    prior = middling(DEFAULT_PRIOR)
     data = reduce_curve(part, windows_per_e_fold=prior.windows_per_e_fold, e_folds=prior.e_folds, outlier=prior.outlier)
     annealing = Annealing(run.schedule, prior.responses)
     belief = DecayBelief.before(data, run.schedule, prior, decays=annealing.any, positive=True)

@@ -17,7 +17,7 @@ from lightning_scaling.fit.rise import Rise
 from lightning_scaling.fit.solve import solve
 from lightning_scaling.schedule import LRSchedule
 
-__all__ = ["Fit", "fit"]
+__all__ = ["Fit", "fit", "middling"]
 
 #: The present is forecast again from these shares of it.
 ORIGINS = (0.4, 0.7)
@@ -80,9 +80,7 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
     actual, at = (float(np.average(x[recent], weights=weight)) for x in (curve.L, curve.S))
     data = _reduce(curve, prior)
     belief = DecayBelief.before(data, schedule, prior, decays=annealing.any, positive=positive)
-    # One misfit of middling size and growth is enough to look back with.
-    size, growth = float(np.exp(np.mean(np.log(prior.misfits)))), float(np.mean(prior.growths))
-    middle = replace(prior, misfits=(size,), growths=(growth,))
+    middle = middling(prior)
     # What the present has taught of the decay is no surprise about the law, so the earlier forecasts are given it.
     known = belief
     if annealing.any and annealing.at(np.array([now])).max() > BEGUN:
@@ -109,6 +107,12 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
     beyond = rise or HiddenDecay.of(data, schedule, prior, positive=positive)
     newest = float(np.clip(surprises[-1], -LASTING, LASTING)) if surprises and rise is None else 0.0
     return Fit(replace(posterior, surprise=newest, beyond=beyond), tuple(float(x) for x in surprises), scale)
+
+
+def middling(prior: Prior) -> Prior:
+    """Return the prior with one misfit of middling size and growth, which is enough to look back with."""
+    size, growth = float(np.exp(np.mean(np.log(prior.misfits)))), float(np.mean(prior.growths))
+    return replace(prior, misfits=(size,), growths=(growth,))
 
 
 def _reduce(curve: LossCurve, prior: Prior) -> FitData:
