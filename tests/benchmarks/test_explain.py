@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import explain
 from benchmarks.looks import Decay, Record
-from lightning_scaling.fit.record import ORIGINS
+from lightning_scaling.fit.record import ORIGINS, RECENT, _standard_error
 
 image = pytest.importorskip("matplotlib.image")
 
@@ -76,10 +76,12 @@ def test_the_earlier_forecasts_drawn_are_those_that_the_engine_held_against_the_
         for k, (origin, surprise) in enumerate(zip(ORIGINS, look.fit.surprises, strict=True)):
             assert look.earlier[k].data.now <= origin * look.seen.step
             then = look.earlier[k].loss([step])
-            off = (loss - float(then.mean()[0])) / float(then.sd()[0])
-            # The engine's sigma also holds the noise of the present, which is small here.
-            assert abs(surprise) <= abs(off) <= 1.1 * abs(surprise) + 0.02
-            assert np.sign(off) == np.sign(surprise)
+            # The engine's sigma also holds the noise of the present.
+            recent = look.seen.S >= RECENT * look.seen.step
+            of_steps = look.earlier[k].data.step_noise / np.sqrt(recent.sum())
+            noise = max(of_steps, _standard_error(look.seen, recent))
+            off = (loss - float(then.mean()[0])) / float(np.hypot(then.sd()[0], noise))
+            assert surprise == pytest.approx(off, rel=1e-3)
     inside = [
         [
             low < look.present[1] < high
