@@ -85,10 +85,8 @@ class DecayBelief:
         seen = share > 0.0
         mean = np.where(seen, first / np.where(seen, share, 1.0), self.b)
         variance = np.where(seen, second / np.where(seen, share, 1.0) - mean**2, 0.0)
-        least = self.sd.min()
-        return DecayBelief(
-            mean, np.where(seen, np.sqrt(np.maximum(variance, least**2)), self.sd), np.log(share + _LEAST)
-        )
+        sd = np.where(seen, np.sqrt(np.maximum(variance, self.sd.min() ** 2)), self.sd)
+        return DecayBelief(mean, sd, np.log(share + _LEAST))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +94,8 @@ class HiddenDecay:
     r"""The chance that a run of which nobody told the schedule will yet lower its rate.
 
     Most runs do. Where the learning rate ahead is not known the forecast is the one at the present rate, but with the
-    probability of the prior the loss ends lower, by what a decay brings times the share of
-    the run that is left and the share of the peak rate that is still in use.
+    probability of the prior the loss ends lower, by what a decay brings times the share of the run that is left and the
+    share of the peak rate that is still in use.
 
     Args:
         fall: By how much lower it may end [unit of the loss], shape (K,).

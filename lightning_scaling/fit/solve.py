@@ -101,7 +101,7 @@ def solve(data: FitData, annealing: Annealing, decay: DecayBelief, prior: Prior,
     been positive throughout, a positive limit enter as the probability that the posterior gives them.
 
     Misfits of different size keep equal weight whatever their evidence: a model that is wrong judges itself kindly. How
-    fast the misfit grows into the past is half believed by the evidence (``prior.trust``).
+    fast the misfit grows into the past goes by the evidence in part (``prior.trust``).
 
     Args:
         data: The windows.
@@ -135,11 +135,7 @@ def solve(data: FitData, annealing: Annealing, decay: DecayBelief, prior: Prior,
             models.append(model)
             solved.append(one)
             log_weights.append(log_weight - 0.5 * model.log_determinant)
-        tops = np.array([x.max() for x in log_weights])
-        weights = [np.exp(x - top) for x, top in zip(log_weights, tops, strict=True)]
-        shares = _shares(tops + np.log([w.sum() for w in weights]), prior.trust) / len(prior.misfits)
-        for m, (one, w, share) in enumerate(zip(solved, weights, shares, strict=True), len(models) - len(solved)):
-            laws.append(_kept(one, m, w, float(share)))
+        laws += _weighed(solved, log_weights, prior, len(models) - len(solved))
     weight, index, i, j, k, b, b_variance, E, A, per_b, covariance = (
         np.concatenate(part) for part in zip(*laws, strict=True)
     )
@@ -164,11 +160,22 @@ def solve(data: FitData, annealing: Annealing, decay: DecayBelief, prior: Prior,
     )
 
 
+def _weighed(
+    solved: list[_Solved], log_weights: list[FloatArray], prior: Prior, first: int
+) -> list[tuple[NDArray[Any], ...]]:
+    """Return the laws of misfits that differ in growth alone, counted from model ``first``, with their weights."""
+    tops = np.array([x.max() for x in log_weights])
+    weights = [np.exp(x - top) for x, top in zip(log_weights, tops, strict=True)]
+    shares = _shares(tops + np.log([w.sum() for w in weights]), prior.trust) / len(prior.misfits)
+    grids = zip(solved, weights, shares, strict=True)
+    return [_kept(one, m, weight, float(share)) for m, (one, weight, share) in enumerate(grids, first)]
+
+
 def _kept(one: _Solved, m: int, weight: FloatArray, share: float) -> tuple[NDArray[Any], ...]:
     """Return the laws that count under misfit model m, with weights that sum to its share."""
     weight = np.where(weight > _NEGLIGIBLE, weight, 0.0)
     i, j, k = np.nonzero(weight)
     per_b = np.stack((one.E_per_b[i, j, 0], one.A_per_b[i, j, 0]), axis=1)
     covariance = np.stack([v[i, 0, 0] for v in one.covariance], axis=1)
-    w, m_ = share * weight[i, j, k] / weight.sum(), np.full(i.size, m)
-    return w, m_, i, j, k, one.b[i, j, k], one.b_variance[i, j, k], one.E[i, j, k], one.A[i, j, k], per_b, covariance
+    linear = (x[i, j, k] for x in (one.b, one.b_variance, one.E, one.A))
+    return share * weight[i, j, k] / weight.sum(), np.full(i.size, m), i, j, k, *linear, per_b, covariance
