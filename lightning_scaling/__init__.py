@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     )
     from lightning_scaling.callback import ScalingLawMonitor
     from lightning_scaling.curve import LossCurve
-    from lightning_scaling.errors import FitError, LightningScalingError, ScalingWarning
+    from lightning_scaling.errors import FitError, LightningScalingError, ScalingWarning, StoreError
     from lightning_scaling.forecast import Forecast, forecast
     from lightning_scaling.interval import Interval
     from lightning_scaling.laws import CriticalBatch, KaplanNS, S_min
     from lightning_scaling.loop import LoopMonitor
     from lightning_scaling.recorder import CurveRecorder
     from lightning_scaling.schedule import LRSchedule
+    from lightning_scaling.store import RunStore, StoredRun
     from lightning_scaling.verdict import Verdict
     from lightning_scaling.windows import CurveBuilder
 
@@ -53,10 +54,13 @@ __all__ = [
     "LoopMonitor",
     "LossCurve",
     "Reason",
+    "RunStore",
     "S_min",
     "ScalingLawMonitor",
     "ScalingWarning",
     "StopRule",
+    "StoreError",
+    "StoredRun",
     "TargetUnreachable",
     "Verdict",
     "advise",
@@ -80,10 +84,13 @@ _MODULE_OF = {
     "LoopMonitor": "loop",
     "LossCurve": "curve",
     "Reason": "advice",
+    "RunStore": "store",
     "S_min": "laws",
     "ScalingLawMonitor": "callback",
     "ScalingWarning": "errors",
     "StopRule": "advice",
+    "StoreError": "errors",
+    "StoredRun": "store",
     "TargetUnreachable": "advice",
     "Verdict": "verdict",
     "advise": "advice",

@@ -36,6 +36,16 @@ class FitError(LightningScalingError):
         self.result = result
 
 
+class StoreError(LightningScalingError):
+    """A store of runs cannot be reached, or a file in it must not be touched.
+
+    Example:
+        >>> raise StoreError("Expected a folder, got a file, so name a folder.")
+        Traceback (most recent call last):
+        lightning_scaling.errors.StoreError: Expected a folder, got a file, so name a folder.
+    """
+
+
 class ScalingWarning(UserWarning):
     """Category of every warning of this package, so that all of them can be filtered at once.
 

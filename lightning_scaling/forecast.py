@@ -21,7 +21,7 @@ from lightning_scaling.fit.rise import Rise
 from lightning_scaling.hindsight import Hindsight
 from lightning_scaling.interval import Interval
 from lightning_scaling.judge import decay_done, judge
-from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.schedule import LRSchedule, check_horizon
 from lightning_scaling.verdict import Verdict
 
 __all__ = ["Forecast", "forecast"]
@@ -356,22 +356,10 @@ def _schedule(
         raise TypeError(f"Expected curve to be a LossCurve, got {type(curve).__name__}. Build LossCurve(S=…, L=…).")
     if not 0.0 < level < 1.0:
         raise ValueError(f"Expected level between 0 and 1, got {level!r}. For a 90 % interval give 0.9.")
-    if horizon is not None and (not np.isfinite(horizon) or horizon != int(horizon) or horizon < max(curve.step, 1)):
-        raise ValueError(
-            f"Expected horizon to be a step at or after the last one seen, {curve.step}, got {horizon!r}. "
-            "Give the planned last optimizer step, or a prefix of the curve: curve.until(S)."
-        )
+    check_horizon(horizon, curve.step)
     if lr_schedule is None:
         return LRSchedule.of_past(curve.S, curve.lr, max(horizon or 0, curve.step, 1))
-    if horizon is None:
-        raise ValueError("Expected lr_schedule together with a horizon, got horizon=None. Give the number of steps.")
-    schedule = lr_schedule if isinstance(lr_schedule, LRSchedule) else LRSchedule.from_array(lr_schedule)
-    if schedule.horizon != horizon:
-        raise ValueError(
-            f"Expected lr_schedule to hold the rates of steps 1..{horizon}, got {schedule.horizon} of them. "
-            "Give one learning rate per optimizer step up to the horizon."
-        )
-    return schedule
+    return LRSchedule.of_plan(lr_schedule, horizon)
 
 
 def _rises_since(posterior: Posterior | None) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,6 @@ from scipy.special import ndtri
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.interval import Interval
 from lightning_scaling.verdict import Verdict
-
-if TYPE_CHECKING:
-    from lightning_scaling.forecast import Forecast
 
 __all__ = ["ForecastLedger", "ForecastRecord", "recent_error", "recent_loss"]
 
@@ -53,8 +50,8 @@ class ForecastRecord:
     alpha_S: Interval
 
     @classmethod
-    def of(cls, forecast: Forecast) -> ForecastRecord:
-        """Keep what matters later of a forecast."""
+    def of(cls, forecast: Any) -> ForecastRecord:
+        """Keep what matters later of a Forecast; its module knows this one, not the other way round."""
         return cls(
             step=int(forecast.step),
             horizon=None if forecast.horizon is None else int(forecast.horizon),
@@ -220,7 +217,7 @@ def recent_error(curve: LossCurve, share: float = LAST_PART) -> float:
     if not len(curve):
         return 0.0
     last = _last_part(curve, share)
-    known = last & np.isfinite(curve.spread)
+    known = last & np.isfinite(curve.spread) & (curve.count > 1.0)
     if not known.any():
         return 0.0
     weight = curve.count[known] - 1.0

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LRSchedule"]
+__all__ = ["LRSchedule", "check_horizon"]
 
 FloatArray = NDArray[np.float64]
 
@@ -80,6 +80,29 @@ class LRSchedule:
         return cls(edges, sums / np.diff(edges) / peak, True)
 
     @classmethod
+    def of_plan(cls, lr_schedule: ArrayLike | LRSchedule, horizon: int | None) -> LRSchedule:
+        """Return the schedule that a user has given for steps 1..horizon.
+
+        Args:
+            lr_schedule: Learning rate of steps 1..horizon [any unit], shape (horizon,), or an LRSchedule.
+            horizon: Planned last optimizer step [steps].
+
+        Raises:
+            ValueError: If the horizon is not known or the schedule has another length, or as in `from_array`.
+        """
+        if horizon is None:
+            raise ValueError(
+                "Expected lr_schedule together with a horizon, got horizon=None. Give the number of steps."
+            )
+        schedule = lr_schedule if isinstance(lr_schedule, LRSchedule) else cls.from_array(lr_schedule)
+        if schedule.horizon != horizon:
+            raise ValueError(
+                f"Expected lr_schedule to hold the rates of steps 1..{horizon}, got {schedule.horizon} of them. "
+                "Give one learning rate per optimizer step up to the horizon."
+            )
+        return schedule
+
+    @classmethod
     def of_past(cls, S: ArrayLike, lr: ArrayLike | None, horizon: int) -> LRSchedule:
         """Return the schedule of a run whose future is not known: the rates used so far, then the last one held.
 
@@ -119,3 +142,16 @@ class LRSchedule:
         s = np.asarray(S, dtype=np.float64)
         inside = np.interp(s, self.edges, self._sums)
         return np.asarray(inside + np.maximum(s - self.edges[-1], 0.0) * self.rates[-1])
+
+
+def check_horizon(horizon: int | None, step: int) -> None:
+    """Refuse a planned end that is no step at or after the last one seen; None, where it is not known, is fine.
+
+    Raises:
+        ValueError: If it is not one.
+    """
+    if horizon is not None and (not np.isfinite(horizon) or horizon != int(horizon) or horizon < max(step, 1)):
+        raise ValueError(
+            f"Expected horizon to be a step at or after the last one seen, {step}, got {horizon!r}. "
+            "Give the planned last optimizer step, or a prefix of the curve: curve.until(S)."
+        )

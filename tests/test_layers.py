@@ -23,19 +23,20 @@ TRAINER = TORCH | {"lightning", "lightning_utilities", "pytorch_lightning", "typ
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "interval": NUMBERS,
+    "verdict": set(),
     "laws": NUMBERS,
     "curve": NUMBERS,
     "schedule": NUMBERS,
     "windows": NUMBERS,
+    "ledger": NUMBERS,
+    "store": NUMBERS,
     "fit": NUMBERS,
     "hindsight": NUMBERS,
-    "verdict": set(),
     "stairs": NUMBERS,
     "judge": NUMBERS,
     "forecast": NUMBERS,
     "advice": NUMBERS,
     "refits": set(),
-    "ledger": NUMBERS,
     "live": NUMBERS,
     "readings": NUMBERS,
     "report": NUMBERS,
@@ -52,7 +53,7 @@ LAYERS: dict[str, set[str]] = {
 }
 ORDER = list(LAYERS)
 # Packages that only these modules may import, and only inside functions: optional, or slow to import.
-ONLY_INSIDE_FUNCTIONS = {"report.plots": {"matplotlib"}}
+ONLY_INSIDE_FUNCTIONS = {"report.plots": {"matplotlib"}, "store.place": {"fsspec"}}
 MATHS = [layer for layer in ORDER if LAYERS[layer] <= NUMBERS and layer != "__init__"]
 
 

@@ -141,4 +141,5 @@ def test_recent_error_is_that_of_a_mean() -> None:
     n = curve.count[curve.S > 49_000].sum()
     assert recent_error(curve) == pytest.approx(0.1 / np.sqrt(n), rel=0.1)
     assert recent_error(LossCurve(S=[1, 2], L=[2.0, 1.0])) == 0.0  # nothing is known of single steps
+    assert recent_error(LossCurve(S=[1, 2], L=[2.0, 1.0], spread=[0.1, 0.1])) == 0.0  # a spread of single steps
     assert recent_error(LossCurve(S=[], L=[])) == 0.0
