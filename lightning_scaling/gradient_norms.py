@@ -182,7 +182,8 @@ class BackwardNorms(NormSource):
         """Hook into the gradients to come."""
         self.stop()
         self._norms = []
-        self._handles = [p.register_hook(self._take) for p in self._parameters]  # type: ignore[no-untyped-call]
+        trained = [p for p in self._parameters if p.requires_grad]  # some may have been frozen since
+        self._handles = [p.register_hook(self._take) for p in trained]  # type: ignore[no-untyped-call]
 
     def after_backward(self, size: float, scale: Tensor | float) -> None:
         """Take the squared norm of this pass's gradient."""
@@ -262,7 +263,8 @@ class ExampleNorms(NormSource):
         if not found or self._measured != found.keys():  # a layer was skipped: batches do not compare
             self._measured = frozenset()
             return
-        # The loss is the mean over n examples, so that of one of them is n times as steep, n² n⁻¹ in the mean square.
+        # In a mean over n examples each counts 1/n, so its own gradient is n times what was found: n² in the square, of
+        # which the mean is taken.
         self._small.append(squared_norm(found.values()) * self._n / torch.as_tensor(scale) ** 2)
         self._sizes.append(size)
 
