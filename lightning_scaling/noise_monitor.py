@@ -158,7 +158,8 @@ class GradientNoiseMonitor(LightningCallback):
         if self._source is None:
             return
         if batch_idx % trainer.accumulate_grad_batches == 0:  # where Lightning zeroes the gradients
-            self._measures = not self._failed and trainer.global_step % self._every == 0
+            self._step = trainer.global_step
+            self._measures = not self._failed and self._step % self._every == 0
             if self._measures:
                 self._guard(lambda: self._start_step(trainer, pl_module))
         if self._measures:

@@ -95,9 +95,7 @@ def test_training_is_the_same_to_the_bit(source: str) -> None:
 
 def test_numbers_go_to_loggers_and_other_callbacks(tmp_path: Path) -> None:
     monitor = quiet(every_n_steps=2, name="noise")
-    runner = fit(
-        monitor, batches=400, accumulate_grad_batches=2, logger=CSVLogger(tmp_path, name="", version=0)
-    )
+    runner = fit(monitor, batches=400, accumulate_grad_batches=2, logger=CSVLogger(tmp_path, name="", version=0))
     rows = [row for row in read_csv(tmp_path / "version_0/metrics.csv") if row["noise/B_simple"]]
     assert [int(row["step"]) for row in rows] == [31, 63, 95, 127, 159, 191, 199]
     assert float(rows[-1]["noise/B_simple"]) == pytest.approx(float(monitor.noise_scale.B_simple.mid))
@@ -166,9 +164,7 @@ def test_manual_optimization_is_declined() -> None:
         (ExampleNorms, "_add"),
     ],
 )
-def test_failures_are_warned_of_once_and_leave_nothing(
-    monkeypatch: pytest.MonkeyPatch, where: type, what: str
-) -> None:
+def test_failures_are_warned_of_once_and_leave_nothing(monkeypatch: pytest.MonkeyPatch, where: type, what: str) -> None:
     original, calls = getattr(where, what), []
 
     def fails(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -350,7 +346,8 @@ def test_wrong_arguments_say_what_was_expected(arguments: dict[str, Any], error:
 def test_configured_from_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["train.py"])
     (tmp_path / "c.yaml").write_text(
-        "trainer:\n  logger: false\n  callbacks:\n    - class_path: lightning_scaling.noise_monitor.GradientNoiseMonitor\n"
+        "trainer:\n  logger: false\n  callbacks:\n"
+        "    - class_path: lightning_scaling.noise_monitor.GradientNoiseMonitor\n"
         "      init_args: {every_n_steps: 5, source: examples}\n"
     )
     cli = importlib.import_module("lightning.pytorch.cli").LightningCLI(

@@ -1,4 +1,4 @@
-"""One of two ranks whose gradient noise is known; started by test_noise_ranks.py, prints a line of JSON per scenario."""
+"""One of two ranks whose gradient noise is known; started by test_noise_ranks.py, prints one line per scenario."""
 
 from __future__ import annotations
 
