@@ -25,7 +25,10 @@ LAYERS: dict[str, set[str]] = {
     "interval": NUMBERS,
     "verdict": set(),
     "laws": NUMBERS,
+    "noise_scale": NUMBERS,
+    "batch_trade": NUMBERS,
     "curve": NUMBERS,
+    "critical_batch": NUMBERS,
     "schedule": NUMBERS,
     "windows": NUMBERS,
     "ledger": NUMBERS,
@@ -42,12 +45,15 @@ LAYERS: dict[str, set[str]] = {
     "report": NUMBERS,
     "logs": NUMBERS,
     "recorder": TORCH,
+    "gradient_norms": TORCH,
+    "noise_samples": TORCH,
     "host": TORCH,  # handed a trainer, imports none
     "loop": TORCH,
     "huggingface": TORCH | {"tqdm", "transformers"},
     "_lightning": TRAINER,
     "callback": TRAINER,
     "guest": TRAINER,
+    "noise_monitor": TRAINER,
     "autoload": set(),  # asked by every Trainer of the environment, so it imports nothing before it must
     "__init__": set(),  # the public names: the only one that may know all others
 }

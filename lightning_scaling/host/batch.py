@@ -57,6 +57,17 @@ def batch_size(batch: Any, *, accumulate: int = 1, ranks: int = 1) -> BatchSize 
     return BatchSize(inputs.shape[0] * scale, "samples")
 
 
+def count_examples(batch: Any) -> int | None:
+    """Return how many examples a batch holds, the first dimension of its inputs; None where it holds no tensor.
+
+    Example:
+        >>> count_examples({"input_ids": torch.zeros(8, 128, dtype=torch.long)})
+        8
+    """
+    inputs = _inputs(batch)
+    return None if inputs is None else int(inputs.shape[0])
+
+
 def data_ranks(trainer: Any) -> int:
     """Return the number of ranks that see different data; tensor-parallel ranks share theirs."""
     sampler = getattr(trainer.strategy, "distributed_sampler_kwargs", None)
