@@ -43,6 +43,20 @@ def positive(name: str, value: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
+def power(x: ArrayLike, exponent: float) -> NDArray[np.float64]:
+    """Return x to a power, infinite where it is too large for a float: an inverse of a flat law soon is."""
+    with np.errstate(over="ignore"):
+        return np.asarray(x, dtype=np.float64)[()] ** exponent
+
+
+def solve(gap: ArrayLike, scale: float, alpha: float) -> NDArray[np.float64]:
+    """Return the x with gap = (scale / x)^alpha, infinite where the gap is not above zero."""
+    gap = np.asarray(gap)
+    reached = gap > 0.0
+    # [()] turns the result of scalar arguments back into a scalar, as in the other laws.
+    return np.where(reached, scale * power(np.where(reached, gap, 1.0), -1.0 / alpha), np.inf)[()]
+
+
 def check_constants(law: object, *, may_be_zero: tuple[str, ...] = ()) -> None:
     """Raise unless every constant of a law is positive (or zero where that is allowed) and finite."""
     for name, value in vars(law).items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_scaling.laws._check import check_numbers, positive
+from lightning_scaling.laws._check import check_numbers, positive, solve
 
 
 def steps_ratio_at_size(ratio: ArrayLike, *, alpha_N: float, alpha_S: float) -> NDArray[np.float64]:
@@ -38,8 +38,7 @@ def steps_ratio_at_size(ratio: ArrayLike, *, alpha_N: float, alpha_S: float) -> 
     check_numbers(alpha_N=alpha_N, alpha_S=alpha_S)
     log_ratio = np.log(positive("ratio", ratio))
     gap = 1.0 - alpha_S / alpha_N * np.expm1(-alpha_N * log_ratio)  # L - L(N, inf), in units of the best model's
-    reached = gap > 0.0
-    return np.where(reached, np.where(reached, gap, 1.0) ** (-1.0 / alpha_S), np.inf)[()]
+    return solve(gap, 1.0, alpha_S)
 
 
 def compute_ratio_at_size(ratio: ArrayLike, *, alpha_N: float, alpha_S: float) -> NDArray[np.float64]:

@@ -151,13 +151,16 @@ class KaplanND:
             Excess over the converged loss [1], shape (...); grows with N, falls in D. Seeds alone differ by 0.02.
 
         Raises:
-            ValueError: If any ``N <= 0`` or ``D <= 0``.
+            ValueError: If any ``N <= 0`` or ``D <= 0``, or where both are infinite.
 
         Example:
             >>> round(float(KAPLAN_TABLE_2.overfitting(1e8, 1e9)), 5)
             0.07039
         """
-        return np.expm1(self.alpha_D * np.logaddexp(0.0, self._log_D_term(D) - self._log_N_term(N)))
+        log_D_term, log_N_term = self._log_D_term(D), self._log_N_term(N)
+        if np.any(np.isneginf(log_D_term) & np.isneginf(log_N_term)):
+            raise ValueError("Expected N or D to be finite, got both infinite, so ask for the limit in one of them.")
+        return np.expm1(self.alpha_D * np.logaddexp(0.0, log_D_term - log_N_term))
 
     def tokens_needed(self, N: ArrayLike, excess: ArrayLike = 0.02) -> NDArray[np.float64]:
         r"""Return the data that keep overfitting at a tolerance; the inverse of `overfitting` in D.

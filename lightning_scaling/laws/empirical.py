@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_scaling.laws._check import check_constants, positive
+from lightning_scaling.laws._check import check_constants, positive, power
 from lightning_scaling.laws.power import KAPLAN_TABLE_5_C_MIN, KaplanC, KaplanD
 from lightning_scaling.units import PF_DAY
 
@@ -56,7 +56,7 @@ class Trend:
             >>> print(f"{KAPLAN_EQ_4_4.inverse(22854409480.7):.6g}")
             1e+09
         """
-        return self.u * (positive("y", y) / self.k) ** (1.0 / self.p)
+        return self.u * power(positive("y", y) / self.k, 1.0 / self.p)
 
     def __str__(self) -> str:
         return f"{self.k:.4g} x^{self.p:.4g}" if self.u == 1.0 else f"{self.k:.4g} (x / {self.u:.4g})^{self.p:.4g}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_scaling.laws._check import positive
+from lightning_scaling.laws._check import positive, power
 from lightning_scaling.laws._implicit import solve_log_loss
 from lightning_scaling.laws.batch import KAPLAN_TABLE_5, CriticalBatch
 from lightning_scaling.laws.power import KaplanC
@@ -119,7 +119,7 @@ class Frontier:
             >>> print(f"{KAPLAN_APPENDIX_B.N(8.64e20):.6g}")
             2.80494e+09
         """
-        return self.law.N_c * ((1.0 + self.excess) / self.loss(C_min)) ** (1.0 / self.law.alpha_N)
+        return self.law.N_c * power((1.0 + self.excess) / self.loss(C_min), 1.0 / self.law.alpha_N)
 
     def compute_for_size(self, N: ArrayLike) -> NDArray[np.float64]:
         """Return the compute for which a model is the best one [FLOP]; the inverse of `N`.
@@ -159,7 +159,7 @@ class Frontier:
             >>> print(f"{KAPLAN_APPENDIX_B.S_min(8.64e20):.6g}")
             15427.5
         """
-        return self.law.S_c * ((1.0 + 1.0 / self.excess) / self.loss(C_min)) ** (1.0 / self.law.alpha_S)
+        return self.law.S_c * power((1.0 + 1.0 / self.excess) / self.loss(C_min), 1.0 / self.law.alpha_S)
 
     def B(self, C_min: ArrayLike) -> NDArray[np.float64]:
         """Return the critical batch at the loss that the compute buys [tokens] (Eq. 5.3 at Eq. B.6).

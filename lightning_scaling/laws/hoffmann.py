@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_scaling.laws._check import check_constants, positive
+from lightning_scaling.laws._check import check_constants, positive, solve
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class HoffmannND:
             >>> print(f"{BESIROGLU.tokens(70e9, 1.97388186316):.4g}")
             1.4e+12
         """
-        return _solve(positive("L", loss) - self.E - self._N_term(N), self.A_D, self.alpha_D)
+        return solve((positive("L", loss) - self.E - self._N_term(N)) / self.A_D, 1.0, self.alpha_D)
 
     def size(self, D: ArrayLike, loss: ArrayLike) -> NDArray[np.float64]:
         r"""Return the model that reaches a loss on D tokens; the inverse of `loss` in N.
@@ -112,7 +112,7 @@ class HoffmannND:
             >>> print(f"{BESIROGLU.size(1.4e12, 1.97388186316):.4g}")
             7e+10
         """
-        return _solve(positive("L", loss) - self.E - self._D_term(D), self.A_N, self.alpha_N)
+        return solve((positive("L", loss) - self.E - self._D_term(D)) / self.A_N, 1.0, self.alpha_N)
 
     @property
     def exponent(self) -> float:
@@ -201,7 +201,7 @@ class HoffmannND:
             5.76e+23
         """
         K = self.A_N * self._G**-self.alpha_N + self.A_D * self._G**self.alpha_D
-        return 6.0 * _solve(positive("L", loss) - self.E, K, self.alpha_N * self.exponent)
+        return solve((positive("L", loss) - self.E) / K, 6.0, self.alpha_N * self.exponent)
 
     @property
     def _G(self) -> float:
@@ -218,12 +218,6 @@ class HoffmannND:
             f"L(N, D) = {self.E:.4g} + {self.A_N:.4g} / N^{self.alpha_N:.4g} + {self.A_D:.4g} / D^{self.alpha_D:.4g} "
             "(N with embeddings)"
         )
-
-
-def _solve(gap: NDArray[np.float64], scale: float, alpha: float) -> NDArray[np.float64]:
-    """Return the x with gap = scale / x^alpha, infinite where the gap is not above zero."""
-    reached = gap > 0.0
-    return np.where(reached, (scale / np.where(reached, gap, 1.0)) ** (1.0 / alpha), np.inf)[()]
 
 
 HOFFMANN_PRINTED = HoffmannND(E=1.69, A_N=406.4, A_D=410.7, alpha_N=0.34, alpha_D=0.28)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_scaling.laws._check import check_constants, positive
+from lightning_scaling.laws._check import check_constants, positive, power
 from lightning_scaling.units import PF_DAY
 
 
@@ -79,7 +79,7 @@ class KaplanN:
             >>> print(f"{KAPLAN_TABLE_5_N.size(2.303550552):.6g}")
             1.5e+09
         """
-        return self.N_c * positive("L", loss) ** (-1.0 / self.alpha_N)
+        return self.N_c * power(positive("L", loss), -1.0 / self.alpha_N)
 
     def __str__(self) -> str:
         return f"L(N) = ({self.N_c:.4g} / N)^{self.alpha_N:.4g}"
@@ -153,7 +153,7 @@ class KaplanD:
             >>> print(f"{KAPLAN_TABLE_5_D.tokens(2.09916826682):.6g}")
             2.2e+10
         """
-        return self.D_c * positive("L", loss) ** (-1.0 / self.alpha_D)
+        return self.D_c * power(positive("L", loss), -1.0 / self.alpha_D)
 
     def __str__(self) -> str:
         return f"L(D) = ({self.D_c:.4g} tokens / D)^{self.alpha_D:.4g}"
@@ -230,7 +230,7 @@ class KaplanC:
             >>> print(f"{KAPLAN_TABLE_5_C_MIN.compute(2.36901649528) / PF_DAY:.6g}")
             10
         """
-        return self.C_c * positive("L", loss) ** (-1.0 / self.alpha_C)
+        return self.C_c * power(positive("L", loss), -1.0 / self.alpha_C)
 
     def __str__(self) -> str:
         return f"L(C) = ({self.C_c:.4g} FLOP / C)^{self.alpha_C:.4g}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_scaling.laws._check import check_constants, positive
+from lightning_scaling.laws._check import check_constants, positive, solve
 from lightning_scaling.laws._implicit import solve_log_loss
 from lightning_scaling.laws.batch import CriticalBatch
 
@@ -114,10 +114,7 @@ class KaplanNS:
             >>> KAPLAN_TABLE_3.steps(1e8, [3.10822672363, 2.0]).round(3).tolist()
             [10000.0, inf]
         """
-        gap = positive("L", loss) - self.converged(N)
-        reached = gap > 0.0
-        # [()] turns the result of scalar arguments back into a scalar, as in the other laws.
-        return np.where(reached, self.S_c * np.where(reached, gap, 1.0) ** (-1.0 / self.alpha_S), np.inf)[()]
+        return solve(positive("L", loss) - self.converged(N), self.S_c, self.alpha_S)
 
     def size(self, S_min: ArrayLike, loss: ArrayLike) -> NDArray[np.float64]:
         r"""Return the size of the model that reaches a loss in S_min steps; the inverse of `loss` in N.
@@ -141,8 +138,7 @@ class KaplanNS:
             1e+08
         """
         gap = positive("L", loss) - (self.S_c / positive("S_min", S_min)) ** self.alpha_S
-        reached = gap > 0.0
-        return np.where(reached, self.N_c * np.where(reached, gap, 1.0) ** (-1.0 / self.alpha_N), np.inf)[()]
+        return solve(gap, self.N_c, self.alpha_N)
 
     def loss_at_batch(self, N: ArrayLike, S: ArrayLike, B: ArrayLike, critical: CriticalBatch) -> NDArray[np.float64]:
         r"""Return the loss after S steps at batch size B.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lightning_scaling.laws._check import solve
 from lightning_scaling.laws.data import KaplanND
 from lightning_scaling.laws.steps import KaplanNS
 
@@ -36,6 +37,4 @@ def S_stop(N: ArrayLike, D: ArrayLike, *, data: KaplanND, steps: KaplanNS) -> ND
         >>> round(float(S_stop(1e8, 1e9, data=KAPLAN_TABLE_2, steps=KAPLAN_TABLE_3)), 1)
         18114.4
     """
-    gap = data.converged(N) * data.overfitting(N, D)
-    reached = gap > 0.0
-    return np.where(reached, steps.S_c * np.where(reached, gap, 1.0) ** (-1.0 / steps.alpha_S), np.inf)[()]
+    return solve(data.converged(N) * data.overfitting(N, D), steps.S_c, steps.alpha_S)
