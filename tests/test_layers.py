@@ -22,8 +22,10 @@ TRAINER = TORCH | {"lightning", "lightning_utilities", "pytorch_lightning", "typ
 # packages it may import; the maths (NUMBERS) must run where torch and Lightning are not installed.
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
+    "units": set(),
     "interval": NUMBERS,
     "laws": NUMBERS,
+    "planner": NUMBERS,
     "curve": NUMBERS,
     "schedule": NUMBERS,
     "windows": NUMBERS,

@@ -22,12 +22,20 @@ NAMES = [
     "Diverged",
     "FitError",
     "Forecast",
+    "Frontier",
+    "HoffmannND",
     "Interval",
+    "KaplanC",
+    "KaplanD",
+    "KaplanN",
+    "KaplanND",
     "KaplanNS",
     "LRSchedule",
     "LightningScalingError",
     "LoopMonitor",
     "LossCurve",
+    "Plan",
+    "PlanLaws",
     "Reason",
     "S_min",
     "ScalingLawMonitor",
@@ -37,6 +45,7 @@ NAMES = [
     "Verdict",
     "advise",
     "forecast",
+    "plan",
 ]
 
 
