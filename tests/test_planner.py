@@ -190,7 +190,9 @@ class TestOwnLaws:
         got = plan(L=1.8, laws=PlanLaws(hoffmann=reach, level=0.9))
         assert hoffmann(got).reached == 0.75
         assert "by 25 % of the sets of constants no compute is enough" in str(got)
-        assert plan(L=1.55, laws=PlanLaws(hoffmann=reach, level=0.9)).hoffmann is None
+        never = plan(L=1.55, laws=PlanLaws(hoffmann=reach, level=0.9))
+        assert never.hoffmann is None
+        assert "its irreducible loss is 1.65" in str(never)
 
     def test_bad_laws(self) -> None:
         with pytest.raises(ValueError, match=r"^Expected a frontier or a law of Hoffmann, got neither"):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_scaling.laws import KAPLAN_TABLE_5_D, KAPLAN_TABLE_6, HoffmannND
+from lightning_scaling.laws import KAPLAN_TABLE_5_D, KAPLAN_TABLE_6
 from lightning_scaling.laws.shape import with_embeddings
 from lightning_scaling.laws.trade import compute_ratio
 from lightning_scaling.planner.answer import Answer
 from lightning_scaling.planner.sources import PlanLaws
-from lightning_scaling.planner.spread import number
+from lightning_scaling.planner.spread import Spread, number
 from lightning_scaling.units import PF_DAY
 
 
@@ -26,7 +26,7 @@ def _all(
     if kaplan is None and laws.kaplan:
         yield f"Kaplan's laws give no compute for a loss of {L:g}."
     if hoffmann is None and laws.hoffmann and L is not None:
-        yield _never(laws.hoffmann[0], L)
+        yield _never(Spread.of([law.E for law in laws.hoffmann], laws.level).mid, L)
     for name, answer in (("Kaplan", kaplan), ("Hoffmann", hoffmann)):
         if answer is not None:
             yield from _beyond(name, answer)
@@ -75,9 +75,9 @@ def _side_by_side(kaplan: Answer, *, published: bool) -> Iterator[str]:
     )
 
 
-def _never(law: HoffmannND, L: float) -> str:
-    if law.E >= L:
-        return f"Hoffmann's law never reaches a loss of {L:g}: its irreducible loss is {law.E:g}."
+def _never(E: float, L: float) -> str:
+    if E >= L:
+        return f"Hoffmann's law never reaches a loss of {L:g}: its irreducible loss is {E:.5g}."
     return f"Hoffmann's law gives no compute for a loss of {L:g}."
 
 
