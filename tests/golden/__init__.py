@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 
-def golden(file: str) -> list[Any]:
-    """Return the rows of a file of this folder as pytest parameters."""
+def golden(file: str, *what: str) -> list[Any]:
+    """Return the rows of a file of this folder about the quantities ``what`` (none: all) as pytest parameters."""
     rows = json.loads((Path(__file__).parent / file).read_text(encoding="utf-8"))["rows"]
-    assert len({row["id"] for row in rows}) == len(rows)
-    return [pytest.param(row, id=row["id"]) for row in rows]
+    chosen = [pytest.param(row, id=row["id"]) for row in rows if not what or row["what"] in what]
+    assert chosen, f"Expected rows about {what} in {file}, got none."
+    return chosen
 
 
 def half_unit(printed: str) -> float:
