@@ -27,8 +27,19 @@ if TYPE_CHECKING:
     from lightning_scaling.errors import FitError, LightningScalingError, ScalingWarning, StoreError
     from lightning_scaling.forecast import Forecast, forecast
     from lightning_scaling.interval import Interval
-    from lightning_scaling.laws import CriticalBatch, KaplanNS, S_min
+    from lightning_scaling.laws import (
+        CriticalBatch,
+        Frontier,
+        HoffmannND,
+        KaplanC,
+        KaplanD,
+        KaplanN,
+        KaplanND,
+        KaplanNS,
+        S_min,
+    )
     from lightning_scaling.loop import LoopMonitor
+    from lightning_scaling.planner import Plan, PlanLaws, plan
     from lightning_scaling.recorder import CurveRecorder
     from lightning_scaling.schedule import LRSchedule
     from lightning_scaling.store import RunStore, StoredRun
@@ -47,12 +58,20 @@ __all__ = [
     "Diverged",
     "FitError",
     "Forecast",
+    "Frontier",
+    "HoffmannND",
     "Interval",
+    "KaplanC",
+    "KaplanD",
+    "KaplanN",
+    "KaplanND",
     "KaplanNS",
     "LRSchedule",
     "LightningScalingError",
     "LoopMonitor",
     "LossCurve",
+    "Plan",
+    "PlanLaws",
     "Reason",
     "RunStore",
     "S_min",
@@ -65,6 +84,7 @@ __all__ = [
     "Verdict",
     "advise",
     "forecast",
+    "plan",
 ]
 
 _MODULE_OF = {
@@ -77,12 +97,20 @@ _MODULE_OF = {
     "Diverged": "advice",
     "FitError": "errors",
     "Forecast": "forecast",
+    "Frontier": "laws",
+    "HoffmannND": "laws",
     "Interval": "interval",
+    "KaplanC": "laws",
+    "KaplanD": "laws",
+    "KaplanN": "laws",
+    "KaplanND": "laws",
     "KaplanNS": "laws",
     "LRSchedule": "schedule",
     "LightningScalingError": "errors",
     "LoopMonitor": "loop",
     "LossCurve": "curve",
+    "Plan": "planner",
+    "PlanLaws": "planner",
     "Reason": "advice",
     "RunStore": "store",
     "S_min": "laws",
@@ -95,6 +123,7 @@ _MODULE_OF = {
     "Verdict": "verdict",
     "advise": "advice",
     "forecast": "forecast",
+    "plan": "planner",
 }
 
 

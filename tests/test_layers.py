@@ -22,9 +22,11 @@ TRAINER = TORCH | {"lightning", "lightning_utilities", "pytorch_lightning", "typ
 # packages it may import; the maths (NUMBERS) must run where torch and Lightning are not installed.
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
+    "units": set(),
     "interval": NUMBERS,
     "verdict": set(),
     "laws": NUMBERS,
+    "planner": NUMBERS,
     "noise_scale": NUMBERS,
     "batch_trade": NUMBERS,
     "curve": NUMBERS,

@@ -22,12 +22,20 @@ NAMES = [
     "Diverged",
     "FitError",
     "Forecast",
+    "Frontier",
+    "HoffmannND",
     "Interval",
+    "KaplanC",
+    "KaplanD",
+    "KaplanN",
+    "KaplanND",
     "KaplanNS",
     "LRSchedule",
     "LightningScalingError",
     "LoopMonitor",
     "LossCurve",
+    "Plan",
+    "PlanLaws",
     "Reason",
     "RunStore",
     "S_min",
@@ -40,6 +48,7 @@ NAMES = [
     "Verdict",
     "advise",
     "forecast",
+    "plan",
 ]
 
 

@@ -11,9 +11,9 @@ import pytest
 
 
 def golden(file: str, *what: str) -> list[Any]:
-    """Return the rows of a file of this folder about one of the quantities ``what``, as pytest parameters."""
+    """Return the rows of a file of this folder about the quantities ``what`` (none: all) as pytest parameters."""
     rows = json.loads((Path(__file__).parent / file).read_text(encoding="utf-8"))["rows"]
-    chosen = [pytest.param(row, id=row["id"]) for row in rows if row["what"] in what]
+    chosen = [pytest.param(row, id=row["id"]) for row in rows if not what or row["what"] in what]
     assert chosen, f"Expected rows about {what} in {file}, got none."
     return chosen
 

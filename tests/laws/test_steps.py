@@ -1,4 +1,4 @@
-"""The laws against the paper's numbers, their own inverses and independent solvers."""
+"""The laws of steps and batch size against their own inverses and an independent solver."""
 
 from __future__ import annotations
 
@@ -13,89 +13,32 @@ from scipy.optimize import brentq
 from lightning_scaling.laws import (
     KAPLAN_FIGURE_10,
     KAPLAN_TABLE_3,
-    KAPLAN_TABLE_5,
     KAPLAN_TEXT,
+    C_at_batch,
     C_min,
     CriticalBatch,
     KaplanNS,
+    S_at_batch,
     S_min,
 )
-from tests.golden import golden, half_unit
-
-
-def between(low: float, high: float) -> st.SearchStrategy[float]:
-    """Draw numbers evenly in their logarithm."""
-    return st.floats(np.log(low), np.log(high)).map(lambda x: float(np.exp(x)))
-
-
-sizes = between(1e3, 1e13)
-steps = between(1.0, 1e12)
-batches = between(1e-3, 1e15)
-losses = between(0.1, 20.0)
-criticals = st.builds(CriticalBatch, B_star=between(1e5, 1e10), alpha_B=st.floats(0.1, 1.0))
-laws = st.builds(
-    KaplanNS,
-    alpha_N=st.floats(0.03, 0.5),
-    alpha_S=st.floats(0.2, 1.5),
-    N_c=between(1e10, 1e15),
-    S_c=between(10.0, 1e5),
-)
-
-
-def critical_of(constants: dict[str, float]) -> CriticalBatch:
-    alpha_B = constants.get("alpha_B") or 1.0 / constants["one_over_alpha_B"]
-    return CriticalBatch(constants["B_star"], alpha_B)
-
-
-def law_of(constants: dict[str, float]) -> KaplanNS:
-    return KaplanNS(**{name: constants[name] for name in ("alpha_N", "alpha_S", "N_c", "S_c")})
-
-
-class TestGolden:
-    @pytest.mark.parametrize("row", golden("laws.json", "converged"))
-    def test_converged(self, row: dict[str, Any]) -> None:
-        assert row["constants"].items() <= vars(KAPLAN_TABLE_3).items()
-        got = KAPLAN_TABLE_3.converged(**row["inputs"])
-        assert got == pytest.approx(row["value"], abs=half_unit(row["printed"]), rel=0)
-
-    @pytest.mark.parametrize("row", golden("laws.json", "loss"))
-    def test_loss(self, row: dict[str, Any]) -> None:
-        assert law_of(row["constants"]) == KAPLAN_TABLE_3
-        got = KAPLAN_TABLE_3.loss(**row["inputs"])
-        assert got == pytest.approx(row["value"], abs=half_unit(row["printed"]), rel=0)
-
-    @pytest.mark.parametrize("row", golden("laws.json", "B_crit"))
-    def test_B_crit(self, row: dict[str, Any]) -> None:
-        preset = {"5.3, text": KAPLAN_TEXT, "5.3, Table 5": KAPLAN_TABLE_5, "Fig. 10": KAPLAN_FIGURE_10}[row["eq"]]
-        assert critical_of(row["constants"]) == preset
-        assert preset.B_crit(**row["inputs"]) == pytest.approx(row["value"], abs=half_unit(row["printed"]), rel=0)
-
-    @pytest.mark.parametrize("row", golden("laws.json", "B_crit_ratio"))
-    def test_B_crit_about_doubles_per_13_percent_of_loss(self, row: dict[str, Any]) -> None:
-        critical = critical_of(row["constants"])
-        got = critical.B_crit(3.0 * row["inputs"]["ratio_L"]) / critical.B_crit(3.0)
-        assert got == pytest.approx(row["value"], abs=half_unit(row["printed"]), rel=0)
-
-    @pytest.mark.parametrize("row", golden("laws.json", "S_min"))
-    def test_S_min(self, row: dict[str, Any]) -> None:
-        got = S_min(**row["inputs"], **row["constants"])
-        assert got == pytest.approx(row["value"], abs=half_unit(row["printed"]), rel=0)
-
-    @pytest.mark.parametrize("row", golden("laws.json", "C_min_over_C"))
-    def test_C_min(self, row: dict[str, Any]) -> None:
-        got = C_min(1e20, **row["inputs"], **row["constants"]) / 1e20
-        assert got == pytest.approx(row["value"], abs=half_unit(row["printed"]), rel=0)
-
-    @pytest.mark.parametrize("row", golden("laws.json", "loss_at_batch"))
-    def test_loss_at_batch(self, row: dict[str, Any]) -> None:
-        got = law_of(row["constants"]).loss_at_batch(**row["inputs"], critical=critical_of(row["constants"]))
-        assert got == pytest.approx(row["value"], abs=half_unit(row["printed"]), rel=0)
+from tests.laws.draws import batches, between, criticals, laws_NS, losses, sizes, steps
 
 
 class TestCriticalBatch:
     @given(criticals, losses)
     def test_loss_inverts_B_crit(self, critical: CriticalBatch, L: float) -> None:
         assert critical.loss(critical.B_crit(L)) == pytest.approx(L, rel=1e-12)
+
+    @given(criticals, losses, st.floats(1.01, 100.0))
+    def test_B_crit_falls_in_the_loss(self, critical: CriticalBatch, L: float, factor: float) -> None:
+        assert critical.B_crit(L * factor) < critical.B_crit(L)
+        assert critical.B_crit(np.inf) == 0.0
+
+    @given(criticals, steps, batches, losses)
+    def test_steps_and_compute_come_back(self, critical: CriticalBatch, S: float, B: float, L: float) -> None:
+        assert S_at_batch(S_min(S, B, L, **vars(critical)), B, L, **vars(critical)) == pytest.approx(S, rel=1e-12)
+        assert C_at_batch(C_min(S, B, L, **vars(critical)), B, L, **vars(critical)) == pytest.approx(S, rel=1e-12)
+        assert S_min(S, np.inf, L, **vars(critical)) == S
 
     @given(criticals, steps, losses)
     def test_at_the_critical_batch_steps_and_compute_are_twice_their_minimum(
@@ -117,7 +60,7 @@ class TestCriticalBatch:
 
 
 class TestKaplanNS:
-    @given(laws, sizes, steps, st.floats(1.01, 100.0))
+    @given(laws_NS, sizes, steps, st.floats(1.01, 100.0))
     def test_loss_falls_in_N_and_S_towards_the_converged_loss(
         self, law: KaplanNS, N: float, S: float, factor: float
     ) -> None:
@@ -126,11 +69,11 @@ class TestKaplanNS:
         assert law.loss(np.inf, S * factor) < law.loss(np.inf, S)
         assert law.loss(N, np.inf) == law.converged(N)
 
-    @given(laws, sizes, steps)
+    @given(laws_NS, sizes, steps)
     def test_a_single_run_is_a_power_law_above_E(self, law: KaplanNS, N: float, S: float) -> None:
         assert law.loss(N, S) == pytest.approx(law.converged(N) + (law.S_c / S) ** law.alpha_S, rel=1e-12)
 
-    @given(laws, sizes, between(1e-6, 1e3))
+    @given(laws_NS, sizes, between(1e-6, 1e3))
     def test_steps_inverts_loss(self, law: KaplanNS, N: float, gap: float) -> None:
         L = law.converged(N) + gap
         # The gap above the converged loss is all that L knows about S; it keeps eps * L / gap of its digits.
@@ -139,6 +82,23 @@ class TestKaplanNS:
         assert law.steps(N, law.loss(N, law.steps(N, L))) == pytest.approx(
             law.steps(N, L), rel=1e-12 + 2.0 * lost / law.alpha_S
         )
+
+    @given(laws_NS, sizes, steps)
+    def test_size_inverts_loss(self, law: KaplanNS, N: float, S: float) -> None:
+        L = law.loss(N, S)
+        E = law.converged(N)
+        lost = 1e-15 * L / E  # a step term far above E leaves few digits of it in L
+        assert law.size(S, L) == pytest.approx(N, rel=1e-12 + 20.0 * lost / law.alpha_N, abs=0) or lost > 1e-3
+        assert law.size(S, (law.S_c / S) ** law.alpha_S) == np.inf
+
+    @given(laws_NS, criticals, sizes, between(0.01, 10.0), batches)
+    def test_tokens_are_steps_times_batch_and_a_larger_model_needs_fewer(
+        self, law: KaplanNS, critical: CriticalBatch, N: float, gap: float, B: float
+    ) -> None:
+        L = law.converged(N) + gap
+        tokens = law.tokens_at_batch(N, L, B, critical)
+        assert tokens == pytest.approx(B * law.steps_at_batch(N, L, B, critical), rel=1e-12)
+        assert law.tokens_at_batch(10.0 * N, L, B, critical) < tokens < law.tokens_at_batch(N, L, 2.0 * B, critical)
 
     def test_a_loss_that_is_not_above_the_converged_one_takes_for_ever(self) -> None:
         E = float(KAPLAN_TABLE_3.converged(1e8))
@@ -150,7 +110,7 @@ class TestKaplanNS:
 
 
 class TestLossAtBatch:
-    @given(laws, criticals, sizes, steps, batches)
+    @given(laws_NS, criticals, sizes, steps, batches)
     def test_solves_the_implicit_equation_as_a_bracketing_solver_does(
         self, law: KaplanNS, critical: CriticalBatch, N: float, S: float, B: float
     ) -> None:
@@ -163,7 +123,7 @@ class TestLossAtBatch:
         expected = brentq(excess, low * (1.0 - 1e-9), high * (1.0 + 1e-9), xtol=1e-14 * low, rtol=1e-14)
         assert law.loss_at_batch(N, S, B, critical) == pytest.approx(expected, rel=1e-12)
 
-    @given(laws, criticals, sizes, steps, batches, st.floats(1.5, 100.0))
+    @given(laws_NS, criticals, sizes, steps, batches, st.floats(1.5, 100.0))
     def test_falls_in_N_S_and_B_and_stays_above_the_loss_of_an_endless_batch(
         self, law: KaplanNS, critical: CriticalBatch, N: float, S: float, B: float, factor: float
     ) -> None:
@@ -176,7 +136,7 @@ class TestLossAtBatch:
         assert law.loss_at_batch(N, S, np.inf, critical) == pytest.approx(law.loss(N, S), rel=1e-12)
         assert law.loss_at_batch(N, np.inf, B, critical) == pytest.approx(law.converged(N), rel=1e-12)
 
-    @given(laws, criticals, sizes, steps, batches)
+    @given(laws_NS, criticals, sizes, steps, batches)
     def test_steps_at_batch_inverts_it(
         self, law: KaplanNS, critical: CriticalBatch, N: float, S: float, B: float
     ) -> None:
