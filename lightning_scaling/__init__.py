@@ -22,6 +22,9 @@ if TYPE_CHECKING:
         TargetUnreachable,
         advise,
     )
+    from lightning_scaling.batch_size.critical import fit_critical_batch
+    from lightning_scaling.batch_size.noise_scale import NoiseScale
+    from lightning_scaling.batch_size.trade import batch_trade
     from lightning_scaling.callback import ScalingLawMonitor
     from lightning_scaling.curve import LossCurve
     from lightning_scaling.errors import FitError, LightningScalingError, ScalingWarning, StoreError
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
         S_min,
     )
     from lightning_scaling.loop import LoopMonitor
+    from lightning_scaling.noise_monitor import GradientNoiseMonitor
     from lightning_scaling.planner import Plan, PlanLaws, plan
     from lightning_scaling.recorder import CurveRecorder
     from lightning_scaling.schedule import LRSchedule
@@ -59,6 +63,7 @@ __all__ = [
     "FitError",
     "Forecast",
     "Frontier",
+    "GradientNoiseMonitor",
     "HoffmannND",
     "Interval",
     "KaplanC",
@@ -70,6 +75,7 @@ __all__ = [
     "LightningScalingError",
     "LoopMonitor",
     "LossCurve",
+    "NoiseScale",
     "Plan",
     "PlanLaws",
     "Reason",
@@ -83,6 +89,8 @@ __all__ = [
     "TargetUnreachable",
     "Verdict",
     "advise",
+    "batch_trade",
+    "fit_critical_batch",
     "forecast",
     "plan",
 ]
@@ -98,6 +106,7 @@ _MODULE_OF = {
     "FitError": "errors",
     "Forecast": "forecast",
     "Frontier": "laws",
+    "GradientNoiseMonitor": "noise_monitor",
     "HoffmannND": "laws",
     "Interval": "interval",
     "KaplanC": "laws",
@@ -109,6 +118,7 @@ _MODULE_OF = {
     "LightningScalingError": "errors",
     "LoopMonitor": "loop",
     "LossCurve": "curve",
+    "NoiseScale": "batch_size.noise_scale",
     "Plan": "planner",
     "PlanLaws": "planner",
     "Reason": "advice",
@@ -122,6 +132,8 @@ _MODULE_OF = {
     "TargetUnreachable": "advice",
     "Verdict": "verdict",
     "advise": "advice",
+    "batch_trade": "batch_size.trade",
+    "fit_critical_batch": "batch_size.critical",
     "forecast": "forecast",
     "plan": "planner",
 }

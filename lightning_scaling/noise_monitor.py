@@ -12,14 +12,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import Parameter
 
 from lightning_scaling._lightning import callback_base
-from lightning_scaling.batch_trade import CAVEATS, BatchTrade, batch_trade
+from lightning_scaling.batch_size.noise_scale import NoiseScale
+from lightning_scaling.batch_size.trade import CAVEATS, BatchTrade, batch_trade
 from lightning_scaling.errors import say_warning
-from lightning_scaling.gradient_norms import BackwardNorms, ExampleNorms, NormSource
+from lightning_scaling.gradients.norms import BackwardNorms, ExampleNorms, NormSource
+from lightning_scaling.gradients.samples import NoiseSamples
 from lightning_scaling.host.batch import BatchSize, batch_size, count_examples, data_ranks
 from lightning_scaling.host.outlets import Outlets
 from lightning_scaling.host.steps import logged_step
-from lightning_scaling.noise_samples import NoiseSamples
-from lightning_scaling.noise_scale import NoiseScale
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback as LightningCallback
@@ -37,7 +37,7 @@ _SLOTS = 16
 class GradientNoiseMonitor(LightningCallback):
     r"""Measure the gradient noise scale of a run now and then: B_simple = tr(Σ)/|G|².
 
-    It is a heuristic for the critical batch size; `lightning_scaling.batch_trade.CAVEATS` says how much of one.
+    It is a heuristic for the critical batch size; `lightning_scaling.batch_size.trade.CAVEATS` says how much of one.
 
     Every ``every_n_steps`` optimizer steps squared gradient norms are taken at two batch sizes; they stay on their
     device and are fetched 16 at a time. In between, nothing is hooked to the model. The two batch sizes are

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_scaling import ScalingWarning
-from lightning_scaling.gradient_norms import BackwardNorms, ExampleNorms
+from lightning_scaling.gradients.norms import BackwardNorms, ExampleNorms
 from lightning_scaling.noise_monitor import GradientNoiseMonitor
 from tests.known_noise import G_SQ, TRACE, D, Linear, Normalised, known_loader
 from tests.trainers import PACKAGES, QUIET, loader, read_csv, scripted_module, trainer

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 
-from lightning_scaling.gradient_norms import BackwardNorms
+from lightning_scaling.gradients.norms import BackwardNorms
 from lightning_scaling.noise_monitor import GradientNoiseMonitor
 from tests.known_noise import Linear, Normalised, known_loader
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_scaling.gradient_norms import NormSample
-from lightning_scaling.noise_samples import NoiseSamples
-from lightning_scaling.noise_scale import NoiseScale
+from lightning_scaling.batch_size.noise_scale import NoiseScale
+from lightning_scaling.gradients.norms import NormSample
+from lightning_scaling.gradients.samples import NoiseSamples
 from tests.test_recorder import Untouchable, untouchable
 
 

@@ -100,7 +100,7 @@ class NoiseScale:
     `why_unknown` says so.
 
     B_simple comes out in the unit of the batch sizes that are fed in. It is a heuristic for the critical batch size,
-    see `lightning_scaling.batch_trade.CAVEATS`.
+    see `lightning_scaling.batch_size.trade.CAVEATS`.
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, Appendix A.
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_scaling.batch_trade import CAVEATS, E_ratio, S_min_at, S_ratio, batch_trade, learning_rate_ratio
+from lightning_scaling.batch_size.trade import CAVEATS, E_ratio, S_min_at, S_ratio, batch_trade, learning_rate_ratio
 from lightning_scaling.interval import Interval
 from lightning_scaling.laws import KAPLAN_TEXT, S_min
 from tests.golden import golden, half_unit

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lightning_scaling.gradient_norms import BackwardNorms, ExampleNorms, NormSample, NormSource, squared_norm
+from lightning_scaling.gradients.norms import BackwardNorms, ExampleNorms, NormSample, NormSource, squared_norm
 
 
 class LlamaRMSNorm(nn.Module):

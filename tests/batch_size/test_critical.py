@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lightning_scaling.critical_batch import fit_critical_batch, steps_to_losses
+from lightning_scaling.batch_size.critical import fit_critical_batch, steps_to_losses
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import FitError
 from lightning_scaling.laws import CriticalBatch

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lightning_scaling.noise_scale import G_squared, NoiseScale, trace_Sigma
+from lightning_scaling.batch_size.noise_scale import G_squared, NoiseScale, trace_Sigma
 from tests.golden import golden, half_unit
 
 

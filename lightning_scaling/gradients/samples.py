@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lightning_scaling.gradient_norms import NormSample
-from lightning_scaling.noise_scale import NoiseScale
+from lightning_scaling.batch_size.noise_scale import NoiseScale
+from lightning_scaling.gradients.norms import NormSample
 
 __all__ = ["NoiseSamples"]
 
