@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import random
 import socket
@@ -85,6 +86,36 @@ _QUIET: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
+class Difference:
+    """Differences within rounds [µs].
+
+    Attributes:
+        median: Their median.
+        low: Their lower quartile.
+        high: Their upper quartile.
+        error: Standard error of the median, from the quartiles, which a few slow rounds do not move.
+    """
+
+    median: float
+    low: float
+    high: float
+    error: float
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64]) -> Difference:
+        """Describe differences, shape (rounds,)."""
+        low, median, high = (float(q) for q in np.quantile(values, [0.25, 0.5, 0.75]))
+        # A normal distribution has its quartiles 1.349 sigma apart, and its median an error of 1.253 sigma / sqrt(n).
+        return cls(median, low, high, 1.253 / 1.349 * (high - low) / math.sqrt(len(values)))
+
+    def verdict(self, bar: float) -> str:
+        """Say whether they are at most so much; two standard errors from it are asked for."""
+        if self.median + 2.0 * self.error <= bar:
+            return "met"
+        return "missed" if self.median - 2.0 * self.error > bar else "not settled"
+
+
+@dataclass(frozen=True)
 class Times:
     """Microseconds per step, of the rounds of each variant; the same place is the same round.
 
@@ -97,11 +128,15 @@ class Times:
     rounds: Mapping[str, Sequence[float]]
     busy: Mapping[str, Sequence[float]]
 
-    def above(self, variant: str, reference: str = EMPTY, *, busy: bool = False) -> tuple[float, float, float]:
-        """Return the median and the quartiles of the differences between two variants in the same rounds [µs/step]."""
+    def above(self, variant: str, *, busy: bool = False) -> Difference:
+        """Return by how much a step of a variant is longer than one with an empty callback [µs]."""
         of = self.busy if busy else self.rounds
-        low, median, high = np.quantile(np.array(of[variant]) - np.array(of[reference]), [0.25, 0.5, 0.75])
-        return float(median), float(low), float(high)
+        return Difference.of(np.array(of[variant]) - np.array(of[EMPTY]))
+
+    def above_share(self, variant: str, share: float, other: str) -> Difference:
+        """Return by how much that is more than a share of what another variant costs [µs]."""
+        mine, others, empty = (np.array(self.rounds[name]) for name in (variant, other, EMPTY))
+        return Difference.of((mine - empty) - share * (others - empty))
 
     def median(self, variant: str) -> float:
         """Return the median time of a step [µs]."""

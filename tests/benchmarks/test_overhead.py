@@ -13,7 +13,7 @@ from benchmarks import gpu_overhead, overhead
 from benchmarks.footprint import Held, Refits, Watched, held_bytes, measure_memory, measure_refits
 from benchmarks.gpu_overhead import TINY, Seen, Trace, watch
 from benchmarks.overhead import Measured, bar_table, refit_table, step_table
-from benchmarks.turns import EMPTY, LOG, OURS, QUICK, VARIANTS, Pace, Times, measure, measure_ranks
+from benchmarks.turns import EMPTY, LOG, OURS, QUICK, VARIANTS, Difference, Pace, Times, measure, measure_ranks
 from lightning_scaling import ScalingLawMonitor
 from tests.trainers import QUIET, fit
 
@@ -47,12 +47,21 @@ def test_bars_are_met_or_missed_one_by_one():
 
 def test_differences_are_taken_within_a_round():
     drifting = times(20.0, 300.0, empty=(100.0, 1000.0, 10_000.0))
-    assert drifting.above(OURS) == (20.0, 20.0, 20.0)
-    assert drifting.above(LOG, OURS)[0] == 280.0
+    assert drifting.above(OURS) == Difference(20.0, 20.0, 20.0, 0.0)
+    assert drifting.above_share(OURS, 0.1, LOG).median == pytest.approx(-10.0)
     assert drifting.median(EMPTY) == 1000.0
     table = step_table(drifting, "Title", "self.log(sync_dist=True)")
     assert table.rows[2] == (OURS, "1020", "+20.0", "+20.0 to +20.0", "+20.0")
     assert table.rows[-1][0] == "self.log(sync_dist=True)"
+
+
+def test_noise_leaves_a_bar_unsettled():
+    draws = np.random.default_rng(1).normal(20.0, 8.0, (2000, 49))
+    found = [Difference.of(x) for x in draws]
+    spread = np.std([d.median for d in found])
+    assert np.mean([d.error for d in found]) == pytest.approx(spread, rel=0.1)
+    one = Difference(20.0, 15.0, 25.0, 2.0)
+    assert [one.verdict(bar) for bar in (25.0, 23.0, 17.0, 15.0)] == ["met", "not settled", "not settled", "missed"]
 
 
 def test_share_of_refits_is_of_the_whole_wall_time():
