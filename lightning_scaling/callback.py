@@ -76,9 +76,9 @@ class ScalingLawMonitor(LightningCallback):
         tokens_per_step: Batch size [tokens per optimizer step] over ranks and accumulation; default: that of the first
             batch.
         level: Probability that an interval holds its number [1].
-        refits: Fits over a run of known length: half of them evenly spread, half at steps of equal ratio before the
-            first of those. Losses that break away are looked at sooner. Of a logged metric so many first values are
-            each followed by a fit as well.
+        refits: Most fits over a run of known length: half of them evenly spread, the rest at steps of equal ratio
+            before the first of those, in a short run fewer. Losses that break away are looked at sooner. Of a logged
+            metric so many first values are each followed by a fit as well.
         name: Prefix of the metrics; tells two monitors of one Trainer apart.
         verbose: Whether to print the sentences and the closing table.
 

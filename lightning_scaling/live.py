@@ -47,7 +47,7 @@ class LiveForecast:
     Args:
         rules: When to stop; none: advise only.
         level: Probability that an interval holds its number [1].
-        refits: Refits over the whole run.
+        refits: Most refits over the whole run, as planned.
         loss: What the loss is called in the closing words.
 
     Attributes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class LoopMonitor(Readings):
             a copy is replayed, or the rate of steps 1..horizon [any unit]; None: taken to stay as it is.
         stop: A rule or several; none: advice only.
         level: Probability that an interval holds its number [1].
-        refits: Fits over a run of known length.
+        refits: Most fits over a run of known length.
         tell: What is called with each sentence, such as ``tqdm.write``; None: nothing.
         across_ranks: Whether every rank of the default process group has a monitor. Then the loss is the mean over the
             ranks, rank 0 decides, and `step` returns the same on all of them. Where False, each follows its own loss.
@@ -165,7 +166,7 @@ class LoopMonitor(Readings):
             curve = self._recorder.builder.curve()
             plan = scheduler_plan(self._scheduler, end, None if self._distrust else live.schedule, live.peak, curve)
         live.plan(horizon, plan.rates, step=step)
-        return plan
+        return replace(plan, rates=None)  # one number per step of the run is not kept
 
     def _append(self, loss: Any, lr: Any, step: int) -> None:
         """Record a step; one whose loss cannot be taken counts all the same, because other ranks rely on the count."""

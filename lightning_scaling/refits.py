@@ -6,6 +6,8 @@ import math
 
 #: Earliest refit [steps]: before it there is nothing to fit.
 FIRST = 10
+#: Steps of equal ratio are no closer than this: where the end is known, nothing can be said of it so early in a run.
+EARLY_RATIO = 1.5
 #: Steps between two fetches of the losses where no refit asks for one sooner.
 BUFFER = 256
 #: The same across ranks, where what rank 0 decides takes two fetches to reach everyone; shorter early in a run.
@@ -17,13 +19,14 @@ def next_refit(step: int, horizon: int | None, refits: int) -> int:
 
     Half of the refits are spread evenly over the run (for 40 every 5 % of it, so that the tenths of the closing table
     are among them); the other half at steps of equal ratio from step 10 up to the first of those, where the loss
-    changes fastest. After the planned end, and where no end is known, the ratio goes on, so that their number grows
-    with the logarithm of the run only (for 40 some 20 per factor of 100).
+    changes fastest, but in a short run fewer, so that each comes half as late again as the one before. After the
+    planned end, and where no end is known, the ratio goes on, so that their number grows with the logarithm of the run
+    only (for 40 some 20 per factor of 100).
 
     Args:
         step: Optimizer steps done [steps].
         horizon: Planned end [steps], None where it is not known.
-        refits: Refits over the whole run, at least 4.
+        refits: Most refits over the whole run, at least 4.
 
     Returns:
         A step above ``step``, the planned end being one of them.
@@ -33,7 +36,7 @@ def next_refit(step: int, horizon: int | None, refits: int) -> int:
         >>> while steps[-1] < 20_000:
         ...     steps.append(next_refit(steps[-1], 20_000, 40))
         >>> steps[1:6], steps[-3:], len(steps) - 1
-        ([10, 13, 16, 20, 26], [18000, 19000, 20000], 40)
+        ([10, 15, 23, 34, 51], [18000, 19000, 20000], 32)
     """
     if step < FIRST:
         return FIRST if horizon is None or horizon > FIRST else max(horizon, step + 1)
@@ -43,7 +46,8 @@ def next_refit(step: int, horizon: int | None, refits: int) -> int:
     spacing = horizon / even
     following = math.ceil((math.floor(step / spacing + 1e-9) + 1) * spacing - 1e-9)
     if step < spacing:
-        following = min(following, _log_spaced(step, (spacing / FIRST) ** (1.0 / (refits - even))))
+        ratio = max((spacing / FIRST) ** (1.0 / (refits - even)), EARLY_RATIO)
+        following = min(following, _log_spaced(step, ratio))
     return max(min(following, horizon), step + 1)
 
 

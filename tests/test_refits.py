@@ -58,3 +58,10 @@ def test_fetches_are_no_later_than_refits_and_bounded_apart() -> None:
         together = {next_fetch(step, refit, across_ranks=True) for refit in (0, step + 1, step + 10**5)}
         assert len(together) == 1, "ranks know the step, not each other's refits"
         assert step < together.pop() <= step + RANK_BUFFER
+
+
+@given(horizon=st.integers(200, 10**8))
+def test_little_is_refitted_where_nothing_can_be_said_yet(horizon: int) -> None:
+    early = [step for step in schedule(horizon, 40) if step < horizon / 20]
+    assert all(later >= 1.5 * step - 1 for step, later in pairwise(early))
+    assert len(early) <= 20

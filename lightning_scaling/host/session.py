@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch.distributed as dist
@@ -210,7 +211,7 @@ class Session:
             plan = Plan(plan.end, None, "learning rate ahead not known (the one in use is not the scheduler's)")
         steps.live.plan(plan.end.step, plan.rates, step=steps.recorder.step)
         self.losses.metric.live.adopt(steps.live)
-        return plan
+        return replace(plan, rates=None)  # one number per step of the run is not kept
 
     def _end_moved(self, trainer: Any) -> bool:
         if self.settings.horizon is not None:

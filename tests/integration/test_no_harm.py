@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch.optim import lr_scheduler as schedulers
 
 import lightning_scaling.live as live
@@ -21,7 +20,7 @@ from lightning_scaling import (
     forecast,
 )
 from lightning_scaling.host import session
-from tests.trainers import QUIET, T, fit, law, loader, read_csv, scripted_module, trainer
+from tests.trainers import QUIET, T, fit, loader, read_csv, scripted_module, trainer
 
 pytestmark = QUIET
 
@@ -156,39 +155,3 @@ def test_copies_and_pickles() -> None:
     for twin in (copy.deepcopy(monitor), pickle.loads(pickle.dumps(monitor))):
         assert fit(twin, steps=60).global_step <= 60
         assert twin.history
-
-
-def test_hooks_wait_for_nothing_between_flushes() -> None:
-    """The hooks are run on tensors that complain when their value is asked for."""
-    from tests.test_recorder import Untouchable
-
-    class Guarded(type(scripted_module())):  # type: ignore[misc]
-        def on_fit_start(self) -> None:
-            self.flushed = 0
-
-    monitor = ScalingLawMonitor(verbose=False)
-    runner = trainer(max_steps=1)
-    runner.fit(scripted_module(), loader(1))
-    runner.fit_loop.epoch_loop.max_steps = 10_000
-    monitor.on_train_start(runner, runner.lightning_module)
-    assert monitor._session is not None
-    progress = runner.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total
-    optimizer = runner.optimizers[0]
-    optimizer.param_groups[0]["lr"] = torch.tensor(0.1).as_subclass(Untouchable)
-    Untouchable.guarded = False  # the first step is fetched at once
-    flushes = -1
-    for step in range(2, 700):
-        # A flush happens where `flushes` will grow: find out on a copy of the plan, and guard all other steps.
-        due = step >= monitor._session._next_flush
-        Untouchable.guarded = not due
-        progress.completed = step
-        try:
-            monitor.on_before_optimizer_step(runner, runner.lightning_module, optimizer)
-            loss: Tensor = torch.tensor(law(step)).as_subclass(Untouchable)
-            monitor.on_train_batch_end(runner, runner.lightning_module, {"loss": loss}, torch.zeros(1, 2), step - 1)
-        finally:
-            Untouchable.guarded = True
-        flushes = monitor._session.losses.steps.recorder.flushes
-        assert monitor._active, f"went quiet at step {step}"
-    assert 5 < flushes < 60
-    assert monitor.forecast is not None

@@ -1,0 +1,205 @@
+"""The benchmark of the overhead: that it counts what it says it counts. No time decides here."""
+
+import json
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import gpu_overhead, overhead
+from benchmarks.footprint import Held, Refits, Watched, held_bytes, measure_memory, measure_refits
+from benchmarks.gpu_overhead import TINY, Seen, Trace, watch
+from benchmarks.overhead import Measured, bar_table, refit_table, step_table
+from benchmarks.turns import EMPTY, LOG, OURS, QUICK, VARIANTS, Difference, Pace, Times, measure, measure_ranks
+from lightning_scaling import ScalingLawMonitor
+from tests.trainers import QUIET, fit
+
+pytestmark = QUIET
+
+
+def times(ours, log, empty=(400.0, 400.0, 400.0)):
+    """Return times in which ours and self.log cost so much more than an empty callback."""
+    rounds = {name: list(empty) for name in VARIANTS}
+    rounds[OURS] = [x + ours for x in empty]
+    rounds[LOG] = [x + log for x in empty]
+    return Times(rounds, rounds)
+
+
+def measured(*, ours=10.0, together=20.0, seconds=0.5, state=1000, growth=0):
+    refits = [Refits(overhead.RUN, 0, (seconds / 2,) * 2), Refits(overhead.RUN, 100, (9.0,) * 3)]
+    memory = [Held(10, 5000, 10, math.nan), Held(1000, 5000 + growth, state, math.nan)]
+    return Measured(times(ours, 300.0), times(together, 1000.0), refits, memory)
+
+
+def verdicts(found):
+    return [row[-1] for row in bar_table(found).rows]
+
+
+def test_bars_are_met_or_missed_one_by_one():
+    assert verdicts(measured()) == ["met"] * 5
+    missed = {"ours": 26.0, "together": 101.0, "seconds": 1.1, "state": 263_000, "growth": 3_000_000}
+    for place, (name, value) in enumerate(missed.items()):
+        assert [i for i, word in enumerate(verdicts(measured(**{name: value}))) if word == "missed"] == [place]
+
+
+def test_differences_are_taken_within_a_round():
+    drifting = times(20.0, 300.0, empty=(100.0, 1000.0, 10_000.0))
+    assert drifting.above(OURS) == Difference(20.0, 20.0, 20.0, 0.0)
+    assert drifting.above_share(OURS, 0.1, LOG).median == pytest.approx(-10.0)
+    assert drifting.median(EMPTY) == 1000.0
+    table = step_table(drifting, "Title", "self.log(sync_dist=True)")
+    assert table.rows[2] == (OURS, "1020", "+20.0", "+20.0 to +20.0", "+20.0")
+    assert table.rows[-1][0] == "self.log(sync_dist=True)"
+
+
+def test_noise_leaves_a_bar_unsettled():
+    draws = np.random.default_rng(1).normal(20.0, 8.0, (2000, 49))
+    found = [Difference.of(x) for x in draws]
+    spread = np.std([d.median for d in found])
+    assert np.mean([d.error for d in found]) == pytest.approx(spread, rel=0.1)
+    one = Difference(20.0, 15.0, 25.0, 2.0)
+    assert [one.verdict(bar) for bar in (25.0, 23.0, 17.0, 15.0)] == ["met", "not settled", "not settled", "missed"]
+
+
+def test_share_of_refits_is_of_the_whole_wall_time():
+    run = Refits(1000, 0, (0.5, 0.5))
+    assert run.share(0.05) == pytest.approx(1.0 / 51.0)
+    table = refit_table([run, Refits(100_000, 0, (1.0,))])
+    assert "from 100 000 steps on" in table.note
+    assert "more than 1.00 s" in table.note
+    assert " steps on" not in refit_table([run]).note
+
+
+def test_every_variant_takes_its_turns_and_ends():
+    pace = Pace(rounds=2, steps=3, turns=2, warm_up=1)
+    found = measure(pace)
+    assert list(found.rounds) == list(found.busy) == list(VARIANTS)
+    for of in (found.rounds, found.busy):
+        assert all(len(rounds) == 2 and min(rounds) > 0.0 for rounds in of.values())
+
+
+def test_a_variant_that_fails_is_no_hang(monkeypatch):
+    class Broken(ScalingLawMonitor):
+        def setup(self, trainer, pl_module, stage):
+            raise RuntimeError("cannot begin")
+
+    monkeypatch.setattr("benchmarks.turns.VARIANTS", dict(VARIANTS) | {OURS: lambda: [Broken()]})
+    with pytest.raises(RuntimeError, match="cannot begin"):
+        measure(QUICK)
+
+
+def test_two_ranks_take_turns():
+    found = measure_ranks(Pace(rounds=1, steps=4, turns=1, warm_up=0))
+    assert list(found.rounds) == list(VARIANTS)
+    assert all(len(rounds) == 1 for rounds in found.rounds.values())
+
+
+def test_refits_are_those_of_a_monitor_in_a_trainer():
+    monitor = ScalingLawMonitor(verbose=False)
+    fit(monitor, steps=300)
+    assert len(measure_refits(300).seconds) == len(monitor.history)
+    assert min(measure_refits(300).seconds) > 0.0
+
+
+def test_validations_are_forecast_as_well():
+    watched = Watched(400, validations=20)
+    watched.feed(1, 2.0 + np.arange(1, 401) ** -0.5)
+    assert watched.losses.metric.recorder.step == 400
+    assert len(watched.losses.metric.live.ledger) == 20
+    assert watched.losses.main.live.schedule is not None
+
+
+def test_state_is_as_large_as_that_of_a_monitor_in_a_trainer(tmp_path):
+    monitor = ScalingLawMonitor(verbose=False)
+    fit(monitor, steps=300)
+    torch.save(monitor.state_dict(), tmp_path / "state")
+    watched = Watched(300)
+    watched.feed(1, 2.0 + np.arange(1, 301) ** -0.5)
+    assert watched.state_bytes() == pytest.approx((tmp_path / "state").stat().st_size, rel=0.15)
+
+
+def test_memory_is_seen_at_the_marks():
+    first, last = measure_memory([100, 1000])
+    assert (first.step, last.step) == (100, 1000)
+    assert 0 < first.state < last.state
+    assert last.resident > last.held > 0 or math.isnan(last.resident)
+
+
+def test_held_is_everything_and_each_once():
+    big, tensor = np.zeros(100_000), torch.zeros(100_000)
+    assert 800_000 <= held_bytes([big]) < 801_000
+    assert held_bytes([big, big, {"again": big}]) - held_bytes([big]) < 1000
+    assert 800_000 <= held_bytes(SimpleNamespace(part=big[10:20])) < 802_000  # a part keeps the whole
+    assert 400_000 <= held_bytes((tensor, fit)) < 402_000  # functions are code
+
+
+def test_the_command_prints_and_writes_the_same_tables(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(overhead, "measure_all", lambda quick: measured() if quick else None)
+    page = tmp_path / "docs" / "performance.md"
+    assert overhead.main(["--quick", "--out", str(page)]) == 0
+    printed, written = capsys.readouterr().out, page.read_text(encoding="utf-8")
+    assert written.startswith("# What the monitor costs\n\nWritten by")
+    for title in ("The bars", "one process", "two gloo ranks", "Refits", "Memory"):
+        assert title in printed
+    tables = [text[text.index("### The bars") :] for text in (printed, written)]
+    assert tables[0].startswith(tables[1].rstrip())
+    assert f"torch {torch.__version__}" in written
+    assert str(tmp_path) not in written
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so_and_writes_nothing(tmp_path, capsys):
+    page = tmp_path / "performance_gpu.md"
+    assert gpu_overhead.main(["--out", str(page)]) == 0
+    assert capsys.readouterr().out == "No CUDA GPU is at hand: nothing was measured.\n"
+    assert not page.exists()
+
+
+def event(name, start, end, device="DeviceType.CPU"):
+    return SimpleNamespace(name=name, time_range=SimpleNamespace(start=start, end=end), device_type=device)
+
+
+def test_a_trace_tells_waits_in_hooks_from_those_in_fetches_and_elsewhere():
+    cuda = "DeviceType.CUDA"
+    events = [
+        event("monitor: hook", 0, 10),
+        event("cudaStreamSynchronize", 5, 6),
+        event("cudaMemcpyAsync", 7, 8),  # returns at once
+        event("monitor: hook", 20, 40),
+        event("monitor: fetch", 25, 35),
+        event("cudaStreamSynchronize", 30, 31),
+        event("cudaDeviceSynchronize", 50, 51),
+        event("gemm", 0, 10, cuda),
+        event("gemm", 5, 20, cuda),
+        event("gemm", 30, 40, cuda),
+        event("monitor: hook", 20, 30, cuda),
+        event("Optimizer.step#SGD.step", 0, 40, cuda),
+    ]
+    assert Trace.of(events) == Trace(hooks=2, waits=1, busy=0.75)
+    assert math.isnan(Trace.of([]).busy)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the profiler
+def test_the_guarded_run_works_on_a_processor(monkeypatch):
+    from lightning_scaling.host.steps import StepTracker
+
+    seen = watch("bf16-mixed", TINY, accelerator="cpu")
+    assert seen.hooks == 3 * TINY.steps
+    assert seen.complaints == []
+    assert seen.trace.hooks == 3 * (TINY.traced[1] - TINY.traced[0])
+    assert 1 <= seen.fetches < TINY.steps / 4
+    [row] = gpu_overhead.table([seen]).rows
+    assert row[4] == "0"
+    monkeypatch.setattr(StepTracker, "before_optimizer_step", lambda *a: 1 / 0)  # as a wait would raise
+    [complaint] = set(watch("bf16-mixed", replace(TINY, repeats=0), accelerator="cpu").complaints)
+    assert "ZeroDivisionError" in complaint
+
+
+def test_the_table_of_the_gpu_pairs_runs():
+    seen = Seen("case", [100.0, 200.0, 300.0], [110.0, 215.0, 305.0], 90, ["one"], 4, Trace(30, 0, 0.99))
+    [row] = gpu_overhead.table([seen]).rows
+    assert row == ("case", "200", "+10.0 (+5.0 to +15.0)", "90", "1", "4", "0 in 30", "99 %")
+    assert json.dumps(row)
