@@ -71,7 +71,7 @@ def trend(
         >>> prior = Scatter(middle=(0.0, 5.0), per_log_N=(0.0, 0.1), per_log_T=(0.0, 0.1), spread=0.1)
         >>> said = trend(shown, exact, alike, np.zeros(3), np.zeros(3), prior)
         >>> round(said.mean, 2), round(said.sd, 2)
-        (1.0, 0.12)
+        (1.0, 0.14)
     """
     X = np.stack((np.ones(values.size), log_N, log_T), axis=1)
     mean = np.array([prior.middle[0], prior.per_log_N[0], prior.per_log_T[0]])
