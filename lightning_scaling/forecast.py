@@ -78,7 +78,7 @@ def forecast(
     started = time.perf_counter()
     schedule = _schedule(curve, horizon, lr_schedule, level)
     short = compact(curve)
-    borrowed = _borrowed(short, schedule, horizon, store)
+    borrowed = _borrowed(curve, schedule, horizon, store)
     enough = len(curve) >= MIN_POINTS and curve.step >= MIN_POINTS
     fitted = _fit(short, schedule, borrowed) if enough else None
     posterior = None if fitted is None else fitted.posterior
@@ -87,8 +87,10 @@ def forecast(
     told: Posterior | Unbegun | None = posterior
     if verdict is Verdict.TOO_EARLY and borrowed is not None:
         # The run has not shown its law yet, but its kin have.
-        verdict, told = Verdict.BORROWED, (kin := Unbegun(schedule, borrowed))
-        present, final, gain, converged, alpha = _read_of_kin(kin, level)
+        kin = Unbegun(schedule, borrowed)
+        if (theirs := _read_of_kin(kin, level)) is not None:
+            verdict, told = Verdict.BORROWED, kin
+            present, final, gain, converged, alpha = theirs
     return Forecast(
         step=curve.step,
         horizon=horizon,
@@ -120,8 +122,11 @@ def _borrowed(
     if store is None or horizon is None:
         return None
     runs = store.runs() if hasattr(store, "runs") else store
-    with np.errstate(all="ignore"):
-        return borrow(curve, schedule, runs)
+    try:
+        with np.errstate(all="ignore"):
+            return borrow(curve, schedule, runs)
+    except (np.linalg.LinAlgError, ArithmeticError):
+        return None
 
 
 def _read(
@@ -139,10 +144,17 @@ def _read(
     return present, final, gain, interval_of(posterior.converged(), level), discrete(posterior, posterior.alpha, level)
 
 
-def _read_of_kin(kin: Unbegun, level: float) -> tuple[Interval, Interval, Interval, Interval, Interval]:
+def _read_of_kin(kin: Unbegun, level: float) -> tuple[Interval, Interval, Interval, Interval, Interval] | None:
     """Return the same where the run has shown nothing yet: of its own present there is nothing to say."""
-    nothing, final = unknown(level), interval_of(kin.loss([0.99 * kin.schedule.horizon]), level)
-    return nothing, final, nothing, nothing, kin.alpha_S(level)
+    try:
+        with np.errstate(all="ignore"):
+            end = kin.loss([0.99 * kin.schedule.horizon])
+    except (np.linalg.LinAlgError, ArithmeticError):
+        return None
+    if not (np.isfinite(end.means).all() and np.isfinite(end.sds).all()):
+        return None
+    nothing = unknown(level)
+    return nothing, interval_of(end, level), nothing, nothing, kin.alpha_S(level)
 
 
 def _fit(curve: LossCurve, schedule: LRSchedule, borrowed: Borrowed | None) -> Fit | None:

@@ -29,6 +29,8 @@ _IRREDUCIBLE = (0.0, 0.3, 0.6)
 _PER_LOG_N, _SPREAD, _PER_LOG_T = (-0.076, 0.04), 0.012, 0.01
 #: Where losses are not positive: the same in units of the fall of the loss over the last e-fold of steps.
 _PER_LOG_N_IN_SLOPES, _SPREAD_IN_SLOPES = 1.0, 0.3
+#: Share of the lowest loss of a relative below which its law is not followed.
+_NEVER = 0.01
 #: Distance of schedules at which a run counts for .6, and the least that its schedule leaves of its weight.
 _SCHEDULES, _LEAST = 0.2, 0.05
 
@@ -70,13 +72,18 @@ class Unbegun:
 
     def loss(self, S: ArrayLike) -> GaussianMixture:
         """Predict the expected loss at steps S [steps], shape (P,)."""
-        steps = np.maximum(np.atleast_1d(np.asarray(S, dtype=np.float64)), 0.5)
+        end = 0.99 * self.schedule.horizon
+        steps = np.append(np.maximum(np.atleast_1d(np.asarray(S, dtype=np.float64)), 0.5), end)
         carried = [self._carried(i, steps) for i in range(len(self.borrowed.relatives))]
         means, variances = (np.array(x) for x in zip(*carried, strict=True))
+        if self.least == 0.0:
+            # Carried far on, a law may fall below zero, which its run cannot.
+            lowest = np.array([one.curve.L.min() for one in self.borrowed.relatives])
+            means = np.maximum(means, np.maximum(_NEVER * lowest, np.finfo(np.float64).tiny)[:, None])
         parts = [self._at(means[:, p], variances[:, p]) for p in range(steps.size)]
-        # Each step has weights of its own; a common mixture takes those of the last, which is where a run ends.
-        found = [np.stack(x, axis=1) for x in zip(*((part.means[:, 0], part.sds[:, 0]) for part in parts), strict=True)]
-        return GaussianMixture(parts[-1].weights, found[0], found[1], parts[-1].least)
+        # Each step has weights of its own; a common mixture takes those of the end of the run, whatever was asked.
+        at, sds = (np.concatenate(x, axis=1) for x in zip(*((one.means, one.sds) for one in parts), strict=True))
+        return GaussianMixture(parts[-1].weights, at[:, :-1], sds[:, :-1], self.least)
 
     def _carried(self, i: int, steps: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return mean and variance of the loss of a relative under the schedule of this run, shape (P,) each."""
@@ -99,7 +106,7 @@ class Unbegun:
         log_N, log_T = np.array([(one.log_N, one.log_T) for one in kin]).T
         near = np.array([schedule_distance(self.schedule, one.schedule) for one in kin]) / _SCHEDULES
         weights = np.array([one.weight for one in kin]) * np.maximum(np.exp(-0.5 * near**2), _LEAST)
-        if means.min() <= 0.0:
+        if self.least < 0.0:
             slope = float(np.median([t.posterior.data.slope for t in self.borrowed.traits]))
             middle = float(np.average(means, weights=weights)), 1e3 * slope
             prior = Scatter(middle, (0.0, _PER_LOG_N_IN_SLOPES * slope), (0.0, slope), _SPREAD_IN_SLOPES * slope)

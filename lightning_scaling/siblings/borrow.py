@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -17,6 +17,7 @@ from lightning_scaling.fit.kin import Kin
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.fit.record import MIN_POINTS, fit
 from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.siblings.identity import digest
 from lightning_scaling.siblings.relevance import LEAST, FinishedRun, Relative, relatives, schedule_distance
 from lightning_scaling.siblings.traits import Traits
 from lightning_scaling.siblings.trend import Outlook, Scatter, trend
@@ -49,9 +50,7 @@ _CLIP = 4.0
 #: Log ratio of sizes from which they are different ones.
 _OTHER_SIZE = 0.2
 
-_numbers = itertools.count()
-_serials: WeakKeyDictionary[LossCurve, int] = WeakKeyDictionary()
-_again: WeakKeyDictionary[LossCurve, dict[object, float | None]] = WeakKeyDictionary()
+_again: WeakKeyDictionary[LossCurve, dict[tuple[float, bytes], float | None]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -121,12 +120,13 @@ class Borrowed:
         other_sizes = np.abs(sizes - sizes[i]) > _OTHER_SIZE
         if np.abs(sizes).min() > _OTHER_SIZE and other_sizes.any():
             others &= other_sizes
-        chosen = [self.relatives[j] for j in np.flatnonzero(others).tolist()]
+        chosen = sorted((digest(r.curve, r.schedule), j) for j, r in enumerate(self.relatives) if others[j])
         # What is kept depends on nothing but the runs: a forecast is the same whatever was forecast before it.
-        key = share, frozenset(_serial(r.curve) for r in chosen)
+        names = b"".join((digest(one.curve, one.schedule), *(name for name, _ in chosen)))
+        key = share, hashlib.blake2b(names, digest_size=16).digest()
         known = _again.setdefault(one.curve, {})
         if key not in known:
-            known[key] = _forecast_again(one, share, sorted(chosen, key=lambda r: _serial(r.curve)))
+            known[key] = _forecast_again(one, share, [self.relatives[j] for _, j in chosen])
         return known[key]
 
 
@@ -163,10 +163,6 @@ def _forecast_again(one: Relative, share: float, others: list[Relative]) -> floa
     truth = float(np.average(one.curve.L[late], weights=one.curve.count[late]))
     error = (truth - float(guess.quantiles([0.5])[0, 0])) / float(guess.sd()[0])
     return error if np.isfinite(error) else None
-
-
-def _serial(curve: LossCurve) -> int:
-    return _serials.setdefault(curve, next(_numbers))
 
 
 def _kin(schedule: LRSchedule, kin: Sequence[Relative], traits: Sequence[Traits]) -> Kin:

@@ -13,6 +13,7 @@ from lightning_scaling.curve import LossCurve
 from lightning_scaling.fit.data import FitData, reduce_curve
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.siblings.identity import digest, same_run
 
 __all__ = ["FinishedRun", "Relative", "relatives", "schedule_distance"]
 
@@ -39,8 +40,6 @@ _PER_E_FOLD, _E_FOLDS, _WINDOWS = 10, 3.0, 6
 _OUTLIER = DEFAULT_PRIOR.outlier
 #: Points of the relative time at which schedules are compared.
 _TIMES = np.linspace(0.02, 1.0, 100)
-#: Points at the start by which a run is known to be the same one.
-_SAME = 12
 
 
 class FinishedRun(Protocol):
@@ -92,7 +91,8 @@ def relatives(curve: LossCurve, schedule: LRSchedule, runs: Iterable[FinishedRun
     """Return the runs that the forecast of a run may borrow from, the closest first.
 
     Runs count by the ratios of sizes and lengths and, once there are losses, by how level and fall at the same step
-    compare. A run that is not finished, measures in another unit or is this very run is left out.
+    compare. A run that is not finished, measures in another unit or is this very run, which must not be told its own
+    end, is left out.
 
     Args:
         curve: The run so far; it may be empty.
@@ -103,7 +103,7 @@ def relatives(curve: LossCurve, schedule: LRSchedule, runs: Iterable[FinishedRun
     found = []
     for run in runs:
         other = run.curve
-        if len(other) < MIN_POINTS or not _finished(run) or _same(curve, other) or not _one_unit(curve, other):
+        if len(other) < MIN_POINTS or not _finished(run) or same_run(curve, other) or not _one_unit(curve, other):
             continue
         rates = run.lr_schedule or LRSchedule.of_past(other.S, other.lr, other.step)
         both_sized = curve.N is not None and other.N is not None
@@ -116,7 +116,8 @@ def relatives(curve: LossCurve, schedule: LRSchedule, runs: Iterable[FinishedRun
             found.append(Relative(other, rates, float(weight), log_N, log_T))
     if seen is None:
         found = _of_one_scale(found)
-    return sorted(found, key=lambda one: -one.weight)[:MOST]
+    # Equally close ones in an order of their own: a forecast does not depend on the order of the runs.
+    return sorted(found, key=lambda one: (-one.weight, digest(one.curve, one.schedule)))[:MOST]
 
 
 def schedule_distance(one: LRSchedule, other: LRSchedule) -> float:
@@ -168,8 +169,12 @@ def _mean_about(curve: LossCurve, step: float) -> float:
 
 def _of_one_scale(found: list[Relative]) -> list[Relative]:
     """Weigh runs by how near their last losses are to the middle one: before a run begins nothing else tells tasks."""
-    if not found or min(float(one.curve.L.min()) for one in found) <= 0.0:
-        return found
+    positive = [one for one in found if one.curve.L.min() > 0.0]
+    signed = [one for one in found if one.curve.L.min() <= 0.0]
+    # Losses of either sign, such as log-densities, are not of one task with losses above zero: the more common stay.
+    if sum(one.weight for one in signed) >= sum(one.weight for one in positive):
+        return signed
+    found = positive
     levels = np.array([np.log(_mean_about(one.curve, float(one.curve.step))) for one in found])
     middle = float(np.median(levels))
     widths = np.array([2.0 * _LEVEL + _LEVEL_PER_SIZE * abs(one.log_N) for one in found])
@@ -183,12 +188,6 @@ def _of_one_scale(found: list[Relative]) -> list[Relative]:
 
 def _finished(run: FinishedRun) -> bool:
     return run.horizon is not None and run.curve.step >= 0.98 * run.horizon and run.curve.n_nonfinite == 0
-
-
-def _same(one: LossCurve, other: LossCurve) -> bool:
-    """Tell whether two curves begin with the very same losses: a run must not be told its own end."""
-    n = min(len(one), len(other), _SAME)
-    return n > 1 and bool(np.array_equal(one.S[:n], other.S[:n]) and np.array_equal(one.L[:n], other.L[:n]))
 
 
 def _one_unit(one: LossCurve, other: LossCurve) -> bool:

@@ -14,6 +14,7 @@ from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.fit.record import MIN_POINTS, MIN_WINDOWS, fit
 from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.siblings.identity import digest
 
 __all__ = ["Traits"]
 
@@ -22,7 +23,7 @@ FloatArray = NDArray[np.float64]
 #: A delay shorter than this share of a run is as good as none [1].
 _SHORTEST = 1e-4
 
-_known: WeakKeyDictionary[LossCurve, Traits | None] = WeakKeyDictionary()
+_known: WeakKeyDictionary[LossCurve, dict[bytes, Traits | None]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +46,11 @@ class Traits:
 
     @classmethod
     def of(cls, curve: LossCurve, schedule: LRSchedule) -> Traits | None:
-        """Fit a finished run, once for each curve in memory; None where it has no law."""
-        if curve not in _known:
-            _known[curve] = cls._found(curve, schedule)
-        return _known[curve]
+        """Fit a finished run, once for each curve in memory and schedule; None where it has no law."""
+        known, key = _known.setdefault(curve, {}), digest(curve, schedule)
+        if key not in known:
+            known[key] = cls._found(curve, schedule)
+        return known[key]
 
     @classmethod
     def _found(cls, curve: LossCurve, schedule: LRSchedule) -> Traits | None:
