@@ -2,8 +2,8 @@
 
 A folder holds ``<id>.csv`` files with the columns ``step,loss`` and, where it was logged, ``lr``. An ``index.json``
 beside them (a list of objects with at least an ``id``) adds what is known of each run: ``group``, ``domain``,
-``schedule``, ``noise``, ``horizon_known``, ``N``. Without an index every ``*.csv`` of the folder is a run of one group named
-after the folder, so a user's own runs are scored by the same code.
+``schedule``, ``noise``, ``horizon_known``, ``N``. Without an index every ``*.csv`` of the folder is a run of one group
+named after the folder, so a user's own runs are scored by the same code.
 
 A *task* is what a forecaster may see at the fraction ``f`` of a run: the points with ``step <= f T``, the length ``T``
 and, where ``lr`` was logged, the learning rate of all ``T`` steps. The *truth* is the mean loss over the last 2 % of

@@ -79,8 +79,9 @@ class Unbegun:
         if self.least == 0.0:
             # Carried far on, a law may fall below zero, which its run cannot.
             lowest = np.array([one.curve.L.min() for one in self.borrowed.relatives])
-            means = np.maximum(means, np.maximum(_NEVER * lowest, np.finfo(np.float64).tiny)[:, None])
-        parts = [self._at(means[:, p], variances[:, p]) for p in range(steps.size)]
+            means = np.maximum(means, _NEVER * lowest[:, None])
+        with np.errstate(all="ignore"):
+            parts = [self._at(means[:, p], variances[:, p]) for p in range(steps.size)]
         # Each step has weights of its own; a common mixture takes those of the end of the run, whatever was asked.
         at, sds = (np.concatenate(x, axis=1) for x in zip(*((one.means, one.sds) for one in parts), strict=True))
         return GaussianMixture(parts[-1].weights, at[:, :-1], sds[:, :-1], self.least)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -100,24 +100,42 @@ def relatives(curve: LossCurve, schedule: LRSchedule, runs: Iterable[FinishedRun
         runs: Other runs.
     """
     seen = _windows(curve) if len(curve) >= MIN_SEEN else None
-    found = []
-    for run in runs:
-        other = run.curve
-        if len(other) < MIN_POINTS or not _finished(run) or same_run(curve, other) or not _one_unit(curve, other):
-            continue
-        rates = run.lr_schedule or LRSchedule.of_past(other.S, other.lr, other.step)
-        both_sized = curve.N is not None and other.N is not None
-        log_N = float(np.log(other.N / curve.N)) if both_sized else 0.0  # type: ignore[operator]
-        log_T = float(np.log(rates.horizon / schedule.horizon))
-        weight = np.exp(-0.5 * ((log_N / _SIZES) ** 2 + (log_T / _LENGTHS) ** 2)) * (1.0 if both_sized else _NO_SIZE)
-        if seen is not None:
-            weight *= _likeness(curve, seen, other, log_N)
-        if weight >= LEAST:
-            found.append(Relative(other, rates, float(weight), log_N, log_T))
+    near = [one for run in runs if (one := _by_size_and_length(curve, schedule, run)) is not None]
     if seen is None:
-        found = _of_one_scale(found)
-    # Equally close ones in an order of their own: a forecast does not depend on the order of the runs.
-    return sorted(found, key=lambda one: (-one.weight, digest(one.curve, one.schedule)))[:MOST]
+        return _closest(_of_one_scale([one for one in near if not same_run(curve, one.curve)]))
+    found: list[Relative] = []
+    least = LEAST
+    # Losses take from a weight and never add to it, so those near by size and length come first, and most none at all.
+    for one in _in_order(near):
+        if one.weight < least:
+            break
+        weight = one.weight * _likeness(curve, seen, one.curve, one.log_N)
+        if weight >= least and not same_run(curve, one.curve):
+            found = _closest([*found, replace(one, weight=float(weight))])
+            least = found[-1].weight if len(found) == MOST else LEAST
+    return found
+
+
+def _by_size_and_length(curve: LossCurve, schedule: LRSchedule, run: FinishedRun) -> Relative | None:
+    """Return a run weighed by size and length alone; None where it cannot be borrowed from."""
+    other = run.curve
+    if len(other) < MIN_POINTS or not _finished(run) or not _one_unit(curve, other):
+        return None
+    rates = run.lr_schedule or LRSchedule.of_past(other.S, other.lr, other.step)
+    both_sized = curve.N is not None and other.N is not None
+    log_N = float(np.log(other.N / curve.N)) if both_sized else 0.0  # type: ignore[operator]
+    log_T = float(np.log(rates.horizon / schedule.horizon))
+    weight = np.exp(-0.5 * ((log_N / _SIZES) ** 2 + (log_T / _LENGTHS) ** 2)) * (1.0 if both_sized else _NO_SIZE)
+    return Relative(other, rates, float(weight), log_N, log_T) if weight >= LEAST else None
+
+
+def _in_order(found: list[Relative]) -> list[Relative]:
+    """Return runs, the closest first, and equally close ones in an order that is their own and not that of a store."""
+    return sorted(found, key=lambda one: (-one.weight, digest(one.curve, one.schedule)))
+
+
+def _closest(found: list[Relative]) -> list[Relative]:
+    return _in_order(found)[:MOST]
 
 
 def schedule_distance(one: LRSchedule, other: LRSchedule) -> float:
@@ -179,10 +197,7 @@ def _of_one_scale(found: list[Relative]) -> list[Relative]:
     middle = float(np.median(levels))
     widths = np.array([2.0 * _LEVEL + _LEVEL_PER_SIZE * abs(one.log_N) for one in found])
     likeness = np.exp(-0.5 * ((levels - middle) / widths) ** 2)
-    weighed = [
-        Relative(one.curve, one.schedule, one.weight * float(like), one.log_N, one.log_T)
-        for one, like in zip(found, likeness, strict=True)
-    ]
+    weighed = [replace(one, weight=one.weight * float(like)) for one, like in zip(found, likeness, strict=True)]
     return [one for one in weighed if one.weight >= LEAST]
 
 
