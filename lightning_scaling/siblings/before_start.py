@@ -91,7 +91,7 @@ class Unbegun:
         traits, prior = self.borrowed.traits[i], DEFAULT_PRIOR
         mean, variance = traits.posterior.elsewhere(self.schedule, steps)
         annealing = Annealing(self.schedule, prior.responses)
-        if traits.log_b is None and annealing.any:
+        if annealing.any and not traits.posterior.annealing.any:
             # It never lowered its rate: what that brings is known from the others, or from runs of all kinds.
             log_b = self.borrowed.kin.log_b
             positive = bool(traits.posterior.data.y.min() > 0.0)

@@ -34,7 +34,7 @@ class Traits:
         posterior: Its law, fitted to all of it.
         log_alpha: Log of the exponent alpha_S [1].
         log_delay: Log of what the beginning has cost [log of steps at peak rate].
-        log_b: Log of what a full decay brings [log of the unit of the loss]; None where the rate never fell.
+        log_b: Log of what a full decay brings [log of the unit of the loss]; None where no decay was seen.
         responses: Probability of each response to a falling rate, shape (J,).
     """
 
@@ -65,11 +65,14 @@ class Traits:
             return None
         z = max(float(schedule.summed(curve.step)), 1e-9)
         b, b_variance = _moments(p.weights, p.b, p.b_variance)
+        log_b = _of_log(b, b_variance) if p.annealing.any and b > 0.0 else None
+        if log_b is not None and log_b[1] > DEFAULT_PRIOR.decay_spread**2:
+            log_b = None  # no better known than before the run: what is there is the prior, and not a sibling's word
         return cls(
             posterior=p,
             log_alpha=_moments(p.weights, np.log(p.alpha)),
             log_delay=_of_log(*_moments(p.weights, np.maximum(p.delay, _SHORTEST) * z)),
-            log_b=_of_log(b, b_variance) if p.annealing.any and b > 0.0 else None,
+            log_b=log_b,
             responses=np.asarray(
                 np.bincount(p.response, p.weights, minlength=len(DEFAULT_PRIOR.responses)), dtype=np.float64
             ),
