@@ -2,8 +2,8 @@
 
 A folder holds ``<id>.csv`` files with the columns ``step,loss`` and, where it was logged, ``lr``. An ``index.json``
 beside them (a list of objects with at least an ``id``) adds what is known of each run: ``group``, ``domain``,
-``schedule``, ``noise``, ``horizon_known``. Without an index every ``*.csv`` of the folder is a run of one group named
-after the folder, so a user's own runs are scored by the same code.
+``schedule``, ``noise``, ``horizon_known``, ``N``. Without an index every ``*.csv`` of the folder is a run of one group
+named after the folder, so a user's own runs are scored by the same code.
 
 A *task* is what a forecaster may see at the fraction ``f`` of a run: the points with ``step <= f T``, the length ``T``
 and, where ``lr`` was logged, the learning rate of all ``T`` steps. The *truth* is the mean loss over the last 2 % of
@@ -50,6 +50,7 @@ class RunCurve:
         horizon_known: False if the last step need not be the planned end: reported, never averaged into accuracy.
         n_dropped: Points left out on reading: non-finite losses and steps that a resumed run logged again.
         planned: Learning rates of steps 1, 2, …, where they are known from elsewhere than ``lr``.
+        N: Parameters of the model as its source counts them, None where not known.
     """
 
     id: str
@@ -63,6 +64,7 @@ class RunCurve:
     horizon_known: bool = True
     n_dropped: int = 0
     planned: Array | None = None
+    N: float | None = None
 
     @property
     def T(self) -> int:
@@ -225,6 +227,7 @@ def _read(path: Path, entry: dict[str, Any], loss: str = "loss") -> RunCurve:
         domain=str(entry.get("domain", "unknown")),
         horizon_known=bool(entry.get("horizon_known", True)),
         n_dropped=int((~kept).sum()),
+        N=float(entry["N"]) if entry.get("N") else None,
     )
 
 

@@ -42,6 +42,7 @@ class Reason(Enum):
     ACCELERATING = "accelerating"
     FLAT = "flat"
     RISING = "rising"
+    BORROWED = "borrowed"
     DECAY_AHEAD = "decay ahead"
     STILL_FALLING = "still falling"
     TARGET_IN_REACH = "target in reach"
@@ -226,6 +227,10 @@ def _not_usable(forecast: Forecast) -> Advice | None:
     """Return the advice of every rule where there is no forecast of the final loss to judge, else None."""
     if not forecast.verdict.usable or math.isnan(float(forecast.final_loss.mid)):
         return _wait(forecast)
+    if forecast.verdict is Verdict.BORROWED:
+        return _advice(
+            forecast, Action.WAIT, Reason.BORROWED, "other runs say so, this one does not yet.", _evidence(forecast)
+        )
     if forecast.verdict is Verdict.RISING:
         text = f"the loss rises since step {forecast.rises_since:,}; its lowest lies behind.".replace(",", " ")
         return Advice(Action.WAIT, Reason.RISING, f"{_where(forecast)}: {text}", _evidence(forecast))

@@ -3,261 +3,37 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.errors import FitError
 from lightning_scaling.fit.data import compact
-from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.fit.posterior import Posterior
-from lightning_scaling.fit.power import effective_time
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.fit.record import MIN_POINTS, Fit, fit
 from lightning_scaling.fit.rise import Rise
-from lightning_scaling.hindsight import Hindsight
 from lightning_scaling.interval import Interval
 from lightning_scaling.judge import decay_done, judge
+from lightning_scaling.projection import Forecast
+from lightning_scaling.readout import discrete, interval_of, now_final_gain, one_of, unknown
 from lightning_scaling.schedule import LRSchedule, check_horizon
+from lightning_scaling.siblings.before_start import Unbegun
+from lightning_scaling.siblings.borrow import Borrowed, borrow
+from lightning_scaling.siblings.relevance import FinishedRun
 from lightning_scaling.verdict import Verdict
 
 __all__ = ["Forecast", "forecast"]
 
-FloatArray = NDArray[np.float64]
 
-#: steps_to() looks this far beyond the planned end, as a multiple of it.
-_FAR = 1e6
-#: Steps of which the loss is forecast at once: memory is for so many.
-_AT_ONCE = 32
-#: Points of the grid on which steps_to() looks for the crossing, before it interpolates.
-_CROSSING_POINTS = 160
+class Store(Protocol):
+    """What is asked of a store of runs; a `RunStore` is one."""
 
-
-@dataclass(frozen=True, eq=False)
-class Forecast:
-    """Where a run's loss will land, with what certainty, and what that is worth.
-
-    All losses are *expected* losses, in the unit of the curve: free of the noise of single batches. A number that is
-    not known is NaN. Where the verdict is not ``usable``, numbers may be there all the same, for those who study
-    forecasts; nothing should be decided on them.
-
-    Attributes:
-        step: Last optimizer step of the curve [steps].
-        horizon: Planned last step, or None where it is not known [steps].
-        level: Probability that an interval holds its quantity [1].
-        verdict: What the forecast is worth.
-        final_loss: Loss over the last 2 % of the run, which is what one reads off the end of a log.
-        converged_loss: Loss for S to infinity at this N, learning rate decayed as at the planned end.
-        present_loss: Loss now.
-        remaining_gain: Present minus final loss.
-        alpha_S: Exponent of the law (Kaplan et al. 2020, Eq. 1.6).
-        departure: Sigmas by which the newest losses lie above what the run itself forecast a little earlier.
-        decay_done: Share of the planned fall of the learning rate that has happened [1]; 1 where none is ahead.
-        decay_to_come: Median of what the rest of that fall will bring [unit of the loss].
-        rises_since: Step of the lowest loss, where the loss has clearly risen since; else None [steps].
-        n_nonfinite: Steps with NaN or infinite loss since the last finite one.
-        schedule_known: False where the future learning rate was not given and is taken to stay as it is.
-        unit: Unit of the loss.
-        seconds: Time that the forecast took [s].
-    """
-
-    step: int
-    horizon: int | None
-    level: float
-    verdict: Verdict
-    final_loss: Interval
-    converged_loss: Interval
-    present_loss: Interval
-    remaining_gain: Interval
-    alpha_S: Interval
-    departure: float
-    decay_done: float
-    decay_to_come: float
-    rises_since: int | None
-    n_nonfinite: int
-    schedule_known: bool
-    unit: str
-    seconds: float
-    _posterior: Posterior | None = field(default=None, repr=False)
-    _curve: LossCurve | None = field(default=None, repr=False)
-
-    def require_usable(self) -> Forecast:
-        """Return the forecast itself where its verdict is usable.
-
-        Raises:
-            FitError: Where it is not; the error carries the forecast as ``result``.
-        """
-        if not self.verdict.usable:
-            raise FitError(
-                f"Expected a usable forecast, got the verdict '{self.verdict}': {self.verdict.why} "
-                f"{self.verdict.what_to_do}",
-                result=self,
-            )
-        return self
-
-    def loss_at(self, S: ArrayLike) -> Interval:
-        """Forecast the expected loss at steps S, past or future.
-
-        Args:
-            S: Optimizer steps >= 0 [steps], shape (...). In the past, what the smoothed losses were (NaN before the
-                first one); beyond the planned end the last learning rate is held.
-
-        Returns:
-            Interval of the shape of S [unit of the loss].
-
-        Raises:
-            ValueError: If a step is negative or not finite.
-        """
-        steps = np.asarray(S, dtype=np.float64)
-        if steps.size and not (np.isfinite(steps).all() and steps.min() >= 0):
-            raise ValueError(f"Expected finite steps S >= 0, got {S!r:.80}. For S to infinity read converged_loss.")
-        if self._posterior is None or not steps.size:
-            return _unknown(self.level, steps.shape)
-        flat = steps.ravel()
-        parts = [self._loss(flat[i : i + _AT_ONCE]) for i in range(0, flat.size, _AT_ONCE)]
-        interval = _joined([_interval(part, self.level, (part.means.shape[1],)) for part in parts], steps.shape)
-        assert self._curve is not None
-        if (unseen := steps < min(self._curve.S[0], self.step)).any():
-            low, mid, high = (np.where(unseen, np.nan, x) for x in (interval.low, interval.mid, interval.high))
-            interval = Interval(low, mid, high, self.level)
-        return interval
-
-    def probability_below(self, loss: float, S: float | None = None) -> float:
-        """Return the probability that the expected loss at step S is at most ``loss``.
-
-        Args:
-            loss: A loss [unit of the curve].
-            S: Optimizer step [steps]; default: the last 2 % of the run, as in ``final_loss``.
-
-        Returns:
-            Probability [1]; NaN where nothing can be said.
-        """
-        if S is not None and not (np.isfinite(S) and S >= 0):
-            raise ValueError(f"Expected a finite step S >= 0, got {S!r}. For S to infinity read converged_loss.")
-        if self._posterior is None or (S is None and self.horizon is None):
-            return float("nan")
-        mixture = self._final if S is None else self._loss(np.array([float(S)]))
-        return float(np.clip(mixture.cdf(loss)[0], 0.0, 1.0))
-
-    def probability_gain_above(self, gain: float) -> float:
-        """Return the probability that the loss still falls by more than ``gain`` up to the planned end.
-
-        Args:
-            gain: A loss difference [unit of the curve].
-
-        Returns:
-            Probability [1]; NaN where nothing can be said.
-        """
-        if self._posterior is None or self.horizon is None:
-            return float("nan")
-        return float(np.clip(1.0 - self._gain.cdf(gain)[0], 0.0, 1.0))
-
-    def steps_to(self, loss: float) -> Interval:
-        """Forecast the optimizer step at which the expected loss first reaches ``loss``.
-
-        Args:
-            loss: A loss [unit of the curve].
-
-        Returns:
-            Interval of steps [steps]: the step by which the loss has been reached with probability (1 - level)/2, 1/2
-            and (1 + level)/2; infinite where that does not happen, beyond the planned end at the last learning rate.
-        """
-        if self._posterior is None:
-            return _unknown(self.level)
-        end = float(self.horizon or self.step)
-        grid = np.unique(
-            np.concatenate(
-                (
-                    self._past.S,
-                    np.linspace(self.step, end, _CROSSING_POINTS // 4),
-                    np.geomspace(max(end, 2.0), max(end, 2.0) * _FAR, _CROSSING_POINTS // 4),
-                )
-            )
-        )
-        # A loss once reached stays reached: the probability of having been below never falls.
-        reached = np.maximum.accumulate(self._loss(grid, smooth=True).cdf(loss))
-        crossings = []
-        for probability in ((1.0 - self.level) / 2.0, 0.5, (1.0 + self.level) / 2.0):
-            i = int(np.searchsorted(reached, probability))
-            if i == grid.size:
-                crossings.append(float("inf"))
-            elif i == 0 or reached[i] <= reached[i - 1]:
-                crossings.append(float(grid[i]))
-            else:
-                share = (probability - reached[i - 1]) / (reached[i] - reached[i - 1])
-                crossings.append(float(np.exp(np.log(grid[i - 1]) + share * np.log(grid[i] / grid[i - 1]))))
-        low, mid, high = crossings
-        return Interval(low, mid, high, self.level)
-
-    @cached_property
-    def _past(self) -> Hindsight:
-        assert self._curve is not None
-        return Hindsight.of(self._curve)
-
-    def _loss(self, S: FloatArray, *, smooth: bool = False) -> GaussianMixture:
-        """Predict the expected loss at steps S (P,): of the law from now on, in hindsight before."""
-        assert self._posterior is not None
-        mixture = self._posterior.loss(S)
-        before = self._past.S[-1] > S
-        means, sds = self._past.at(S[before], smooth=smooth)
-        mixture.means[:, before], mixture.sds[:, before] = means, np.hypot(sds, self._posterior.floor)
-        return mixture
-
-    @cached_property
-    def _final(self) -> GaussianMixture:
-        assert self._posterior is not None
-        return _one(_now_final_gain(self._posterior, self.step, self.horizon), 1, self._posterior.least)
-
-    @cached_property
-    def _gain(self) -> GaussianMixture:
-        return _one(_now_final_gain(self._posterior, self.step, self.horizon), 2)
-
-    @property
-    def parameters(self) -> dict[str, Interval]:
-        """The posterior of the law's parameters.
-
-        ``alpha_S`` [1]; ``E``, the converged loss at peak rate; ``A``, the loss above it now; ``S_c``, the scale of
-        Kaplan's (S_c/S)^alpha_S [steps at peak rate]; ``delay``, the steps that the beginning of the run has cost
-        [steps at peak rate]; ``b``, the loss that a full decay of the learning rate brings. Their marginals are wide
-        where the loss at the planned end is not: they trade off along a ridge.
-        """
-        if self._posterior is None:
-            return {name: _unknown(self.level) for name in ("alpha_S", "E", "A", "S_c", "delay", "b")}
-        p = self._posterior
-        z_now = max(float(p.schedule.summed(p.data.now)), 1e-9)
-        S_c = z_now * effective_time(np.ones(1), p.delay) * np.exp(np.log(np.maximum(p.A, 1e-300)) / p.alpha)
-        return {
-            "alpha_S": self.alpha_S,
-            "E": _interval(p.parameter("E"), self.level),
-            "A": _interval(p.parameter("A"), self.level),
-            "S_c": _discrete(p, S_c, self.level),
-            "delay": _discrete(p, z_now * p.delay, self.level),
-            "b": _interval(p.parameter("b"), self.level),
-        }
-
-    def __str__(self) -> str:
-        """Return a few lines a person can read."""
-        of = "" if self.horizon is None else f" of {self.horizon:,}".replace(",", " ")
-        lines = [f"Step {self.step:,}".replace(",", " ") + f"{of}: {self._headline()}"]
-        if self.verdict is not Verdict.OK:
-            lines.append(f"{self.verdict.why} {self.verdict.what_to_do}")
-        if self._posterior is not None and self.verdict.usable:
-            ahead = "" if self.rises_since is not None else f"; the loss still falls by {self.remaining_gain}"
-            lines.append(f"now {self.present_loss}{ahead}")
-        if self._posterior is not None and (self.verdict.usable or self.verdict is Verdict.NO_HORIZON):
-            lines.append(f"converged, for S to infinity: {self.converged_loss}; alpha_S {self.alpha_S}")
-        if self.horizon is not None and self.verdict.usable and not self.schedule_known:
-            lines.append("The learning rate ahead was not given: it is taken to stay as it is.")
-        return "\n".join(lines)
-
-    def _headline(self) -> str:
-        if np.isnan(self.final_loss.mid) or not self.verdict.usable:
-            return f"no forecast of the final loss ({self.verdict})."
-        unit = f" {self.unit}" if self.unit else ""
-        return f"the run should end at {self.final_loss}{unit} ({self.verdict})."
+    def runs(self) -> Iterable[FinishedRun]:
+        """Return the runs in it."""
 
 
 def forecast(
@@ -266,6 +42,7 @@ def forecast(
     horizon: int | None,
     lr_schedule: ArrayLike | LRSchedule | None = None,
     level: float = 0.9,
+    store: Store | Iterable[FinishedRun] | None = None,
 ) -> Forecast:
     r"""Forecast the loss of a run from its curve so far.
 
@@ -280,6 +57,9 @@ def forecast(
         lr_schedule: Learning rate of steps 1..horizon [any unit], shape (horizon,), or an LRSchedule; None where the
             future is not known: then the present rate is held.
         level: Probability of the intervals, between 0 and 1.
+        store: Finished runs to borrow from: a `RunStore`, or some of its runs. Those that are kin to this run, by size,
+            length and the losses so far, tell what it has not shown yet and what such forecasts are worth; an empty
+            curve is forecast from them alone. Runs of another kind are left out.
 
     Returns:
         The forecast. A curve that cannot be forecast is no error: its verdict says why.
@@ -298,21 +78,19 @@ def forecast(
     started = time.perf_counter()
     schedule = _schedule(curve, horizon, lr_schedule, level)
     short = compact(curve)
+    borrowed = _borrowed(curve, schedule, horizon, store)
     enough = len(curve) >= MIN_POINTS and curve.step >= MIN_POINTS
-    fitted = _fit(short, schedule) if enough else None
+    fitted = _fit(short, schedule, borrowed) if enough else None
     posterior = None if fitted is None else fitted.posterior
-    if posterior is None:
-        unknown = _unknown(level)
-        final = converged = present = gain = alpha = unknown
-    else:
-        together = _now_final_gain(posterior, curve.step, horizon)
-        bounds = posterior.least, posterior.least, -np.inf
-        present, final, gain = (_interval(_one(together, k, least), level) for k, least in enumerate(bounds))
-        if horizon is None:
-            final = gain = _unknown(level)
-        converged = _interval(posterior.converged(), level)
-        alpha = _discrete(posterior, posterior.alpha, level)
+    present, final, gain, converged, alpha = _read(posterior, curve.step, horizon, level)
     verdict = judge(curve, schedule, horizon, fitted, present, converged, failed=enough and fitted is None)
+    told: Posterior | Unbegun | None = posterior
+    if verdict is Verdict.TOO_EARLY and borrowed is not None:
+        # The run has not shown its law yet, but its kin have.
+        kin = Unbegun(schedule, borrowed)
+        if (theirs := _read_of_kin(kin, level)) is not None:
+            verdict, told = Verdict.BORROWED, kin
+            present, final, gain, converged, alpha = theirs
     return Forecast(
         step=curve.step,
         horizon=horizon,
@@ -331,16 +109,63 @@ def forecast(
         schedule_known=schedule.known,
         unit=curve.unit,
         seconds=time.perf_counter() - started,
-        _posterior=posterior,
+        n_siblings=0 if borrowed is None else len(borrowed.relatives),
+        _posterior=told,
         _curve=short,
     )
 
 
-def _fit(curve: LossCurve, schedule: LRSchedule) -> Fit | None:
+def _borrowed(
+    curve: LossCurve, schedule: LRSchedule, horizon: int | None, store: Store | Iterable[FinishedRun] | None
+) -> Borrowed | None:
+    """Return what the runs of a store lend; nothing to a run whose end is not known, or where numbers overflow."""
+    if store is None or horizon is None:
+        return None
+    runs = store.runs() if hasattr(store, "runs") else store
+    try:
+        with np.errstate(all="ignore"):
+            return borrow(curve, schedule, runs)
+    except (np.linalg.LinAlgError, ArithmeticError):
+        return None
+
+
+def _read(
+    posterior: Posterior | None, step: int, horizon: int | None, level: float
+) -> tuple[Interval, Interval, Interval, Interval, Interval]:
+    """Return present loss, final loss, remaining gain, converged loss and alpha_S."""
+    nothing = unknown(level)
+    if posterior is None:
+        return (nothing,) * 5
+    together = now_final_gain(posterior, step, horizon)
+    bounds = posterior.least, posterior.least, -np.inf
+    present, final, gain = (interval_of(one_of(together, k, least), level) for k, least in enumerate(bounds))
+    if horizon is None:
+        final = gain = nothing
+    return present, final, gain, interval_of(posterior.converged(), level), discrete(posterior, posterior.alpha, level)
+
+
+def _read_of_kin(kin: Unbegun, level: float) -> tuple[Interval, Interval, Interval, Interval, Interval] | None:
+    """Return the same where the run has shown nothing yet: of its own present there is nothing to say."""
+    try:
+        with np.errstate(all="ignore"):
+            end = kin.loss([0.99 * kin.schedule.horizon])
+    except (np.linalg.LinAlgError, ArithmeticError):
+        return None
+    if not (np.isfinite(end.means).all() and np.isfinite(end.sds).all()):
+        return None
+    nothing = unknown(level)
+    return nothing, interval_of(end, level), nothing, nothing, kin.alpha_S(level)
+
+
+def _fit(curve: LossCurve, schedule: LRSchedule, borrowed: Borrowed | None) -> Fit | None:
     """Fit the law; None where numbers leave what floating point can hold."""
     try:
         with np.errstate(all="ignore"):
-            fitted = fit(curve, schedule, DEFAULT_PRIOR)
+            fitted = fit(curve, schedule, DEFAULT_PRIOR, None if borrowed is None else borrowed.kin)
+            if borrowed is not None:
+                worth = borrowed.calibration(curve.step / schedule.horizon)
+                calibrated = replace(fitted.posterior, calibration=(worth.shift, worth.factor))
+                fitted = replace(fitted, posterior=calibrated)
     except (np.linalg.LinAlgError, ArithmeticError, ValueError):
         return None
     found = fitted.posterior
@@ -365,38 +190,3 @@ def _schedule(
 def _rises_since(posterior: Posterior | None) -> int | None:
     beyond = None if posterior is None else posterior.beyond
     return round(beyond.since) if isinstance(beyond, Rise) else None
-
-
-def _now_final_gain(posterior: Posterior | None, step: int, horizon: int | None) -> GaussianMixture:
-    """Return the loss now, the loss over the last 2 % of the run, and the first minus the second."""
-    assert posterior is not None
-    now, end = float(step), float(step if horizon is None else horizon)
-    # The loss hardly bends over 2 % of a run: its mean there is its value in the middle of what of them is to come.
-    middle = max(end - 0.01 * end, 0.5 * (now + end))
-    return posterior.loss([now, middle], combine=[[1.0, 0.0, 1.0], [0.0, 1.0, -1.0]])
-
-
-def _one(mixture: GaussianMixture, k: int, least: float = -np.inf) -> GaussianMixture:
-    return GaussianMixture(mixture.weights, mixture.means[:, k : k + 1], mixture.sds[:, k : k + 1], least)
-
-
-def _interval(mixture: GaussianMixture, level: float, shape: tuple[int, ...] = ()) -> Interval:
-    low, mid, high = (q.reshape(shape) for q in mixture.quantiles([(1 - level) / 2, 0.5, (1 + level) / 2]))
-    return Interval(low, mid, high, level) if shape else Interval(float(low), float(mid), float(high), level)
-
-
-def _joined(parts: list[Interval], shape: tuple[int, ...]) -> Interval:
-    low, mid, high = (np.concatenate([getattr(p, name) for p in parts]) for name in ("low", "mid", "high"))
-    if shape:
-        return Interval(low.reshape(shape), mid.reshape(shape), high.reshape(shape), parts[0].level)
-    return Interval(float(low[0]), float(mid[0]), float(high[0]), parts[0].level)
-
-
-def _discrete(posterior: Posterior, values: FloatArray, level: float) -> Interval:
-    low, mid, high = (posterior.quantile(values, p) for p in ((1 - level) / 2, 0.5, (1 + level) / 2))
-    return Interval(low, mid, high, level)
-
-
-def _unknown(level: float, shape: tuple[int, ...] = ()) -> Interval:
-    nan = np.full(shape, np.nan) if shape else float("nan")
-    return Interval(nan, nan, nan, level)

@@ -33,6 +33,12 @@ class Verdict(Enum):
         "The planned end of the run is not known, so it has no final loss; its converged loss is forecast.",
         "Give the planned end: max_steps or max_epochs in the Trainer, or horizon=… here.",
     )
+    BORROWED = (
+        "borrowed",
+        True,
+        "The run has not shown its law yet: the forecast rests on finished runs of its kind alone.",
+        "Plan with it, and look again once a tenth of the run is done. No rule acts on it.",
+    )
     DIVERGED = (
         "diverged",
         False,

@@ -8,18 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.fit.data import FitData
+from lightning_scaling.fit.kin import Kin
 from lightning_scaling.fit.prior import Prior
 from lightning_scaling.schedule import LRSchedule
 
-__all__ = ["DecayBelief", "HiddenDecay"]
+__all__ = ["DecayBelief", "HiddenDecay", "expected_decay"]
 
 FloatArray = NDArray[np.float64]
 
 #: Grid of log b, in standard deviations about its median: far up, because some recipes gain much from their decay.
 _STEP = 1.0
 _NODES = np.arange(-2.0, 5.01, _STEP)
-#: Its weights: Student's t with 4 degrees of freedom, so that the run may overrule the prior.
-_WEIGHTS = (1.0 + _NODES**2 / 4.0) ** -2.5
+#: The same of what a run's kin say.
+_KIN_NODES = np.arange(-3.0, 3.01, _STEP)
+#: Share of the weight of the responses that goes by the run's kin, the rest being equal.
+_SHARED = 0.9
 #: Standard deviation of b about a node, in distances between nodes: together they make a smooth distribution.
 _BLUR = 0.6
 #: Weight that every amplitude keeps, whatever a fit says of it.
@@ -30,14 +33,36 @@ _NONE = 1e-6
 _NORMAL_NODES, _NORMAL_WEIGHTS = np.array([-(3.0**0.5), 0.0, 3.0**0.5]), np.array([1.0, 4.0, 1.0]) / 6.0
 
 
-def _median(data: FitData, schedule: LRSchedule, prior: Prior, *, positive: bool) -> float:
-    """Return the prior median of b: from the slope expected at the end and, for positive losses, from the loss."""
+def expected_decay(data: FitData, schedule: LRSchedule, prior: Prior, *, positive: bool) -> float:
+    """Return the prior median of b: from the slope expected at the end and, for positive losses, from the loss.
+
+    Args:
+        data: The windows.
+        schedule: Learning rate of all steps.
+        prior: Scales.
+        positive: The loss cannot fall below zero.
+    """
     ahead = float(schedule.summed(schedule.horizon) / max(float(schedule.summed(data.now)), 1e-9))
     scale = prior.decay * data.slope * float(max(ahead, 1.0) ** -prior.slope_exponent)
     if positive:
         # Whichever is smaller, smoothly: a flat run gains little whatever its loss, a steep one no more than others do.
         scale = 1.0 / (1.0 / scale + 1.0 / (prior.decay_share * data.present))
     return scale
+
+
+def _nodes(
+    median: float, spread: float, nodes: FloatArray, none: float, by_response: FloatArray, slope: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return mean, standard deviation and log weight of normals that make up a log-t distribution of b, (J, K) each."""
+    b = np.concatenate(([0.0], median * np.exp(spread * nodes)))
+    sd = np.maximum(_BLUR * _STEP * spread * b, _NONE * slope)
+    weights = (1.0 + nodes**2 / 4.0) ** -2.5  # Student's t with 4 degrees of freedom: the run may overrule the prior
+    weight = np.log(np.concatenate(([none], (1.0 - none) * weights / weights.sum())))
+    return (
+        np.tile(b, (by_response.size, 1)),
+        np.tile(sd, (by_response.size, 1)),
+        weight + np.log(by_response)[:, None],
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,24 +73,44 @@ class DecayBelief:
         b: Means of the amplitude [unit of the loss], under each of J responses, shape (J, K).
         sd: Standard deviations about them [same unit], shape (J, K).
         log_weight: Log weight of each, shape (J, K).
+        family: 0 for those of the prior for runs of all kinds, 1 for those of the run's kin, shape (K,).
     """
 
     b: FloatArray
     sd: FloatArray
     log_weight: FloatArray
+    family: NDArray[np.intp]
 
     @classmethod
-    def before(cls, data: FitData, schedule: LRSchedule, prior: Prior, *, decays: bool, positive: bool) -> DecayBelief:
+    def before(
+        cls,
+        data: FitData,
+        schedule: LRSchedule,
+        prior: Prior,
+        *,
+        decays: bool,
+        positive: bool,
+        kin: Kin | None = None,
+    ) -> DecayBelief:
         """Return the prior; where the rate never changes after its warm-up (``decays`` is False) there is none."""
         if not decays:
-            return cls(np.zeros((1, 1)), np.full((1, 1), _NONE * data.slope), np.zeros((1, 1)))
-        median = _median(data, schedule, prior, positive=positive)
-        b = np.concatenate(([0.0], median * np.exp(prior.decay_spread * _NODES)))
-        sd = np.maximum(_BLUR * _STEP * prior.decay_spread * b, _NONE * data.slope)
-        shares = (1.0 - prior.decay_none) * _WEIGHTS / _WEIGHTS.sum()
-        weight = np.log(np.concatenate(([prior.decay_none], shares)))
-        b, sd, weight = (np.broadcast_to(x, (len(prior.responses), b.size)) for x in (b, sd, weight))
-        return cls(b, sd, weight)
+            K = 1 if kin is None else 2
+            return cls(np.zeros((1, K)), np.full((1, K), _NONE * data.slope), np.zeros((1, K)), np.arange(K))
+        median = expected_decay(data, schedule, prior, positive=positive)
+        J = len(prior.responses)
+        own = _nodes(median, prior.decay_spread, _NODES, prior.decay_none, np.full(J, 1.0), data.slope)
+        if kin is None:
+            return cls(*own, np.zeros(own[0].shape[1], dtype=np.intp))
+        if kin.log_b is None or kin.responses is None:
+            theirs = own
+        else:
+            shares = _SHARED * np.asarray(kin.responses) + (1.0 - _SHARED) / J
+            theirs = _nodes(
+                float(np.exp(kin.log_b[0])), kin.log_b[1], _KIN_NODES, prior.decay_none, J * shares, data.slope
+            )
+        family = np.repeat([0, 1], [own[0].shape[1], theirs[0].shape[1]])
+        b, sd, log_weight = (np.concatenate(pair, axis=1) for pair in zip(own, theirs, strict=True))
+        return cls(b, sd, log_weight, family)
 
     def after(
         self, response: NDArray[np.intp], node: NDArray[np.intp], b: FloatArray, sd: FloatArray, weight: FloatArray
@@ -86,7 +131,7 @@ class DecayBelief:
         mean = np.where(seen, first / np.where(seen, share, 1.0), self.b)
         variance = np.where(seen, second / np.where(seen, share, 1.0) - mean**2, 0.0)
         sd = np.where(seen, np.sqrt(np.maximum(variance, self.sd.min() ** 2)), self.sd)
-        return DecayBelief(mean, sd, np.log(share + _LEAST))
+        return DecayBelief(mean, sd, np.log(share + _LEAST), self.family)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +162,7 @@ class HiddenDecay:
         if schedule.known or horizon <= data.now or probability == 0.0:
             return None
         left = (1.0 - data.now / horizon) * float(schedule.rate_at(data.now))
-        fall = left * _median(data, schedule, prior, positive=positive)
+        fall = left * expected_decay(data, schedule, prior, positive=positive)
         return cls(
             np.concatenate(([0.0], fall * np.exp(spread * _NORMAL_NODES))),
             np.concatenate(([1.0 - probability], probability * _NORMAL_WEIGHTS)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,7 +42,8 @@ class Posterior:
         weights: Weight of each law, summing to 1, shape (K,).
         alpha: Exponent alpha_S of each law [1].
         delay: What the beginning of the run has cost in each law, as a share of the present [1].
-        basis: Index of (alpha, delay) in the grid of the prior.
+        n_basis: Number of points (alpha, delay) in the grid.
+        basis: Index of (alpha, delay) in the grid.
         response: Index of each law's response.
         node: Index of the normal of the prior that each law's b began from.
         b: Loss that a full decay brings [unit of the loss].
@@ -53,6 +54,8 @@ class Posterior:
         covariance: (var E, cov E A, var A) of each law given b [unit squared], shape (K, 3).
         surprise: Sigmas by which the newest losses lie off their forecast, as far as it may go on; 0 where they do not.
         beyond: What may come beyond the law: a decay that nobody told of, or a rise that goes on; None where neither.
+        calibration: What forecasts of related runs were worth: (by how many sigmas they ended above, factor on the
+            width) [1]; None where there are none.
     """
 
     data: FitData
@@ -63,6 +66,7 @@ class Posterior:
     weights: FloatArray
     alpha: FloatArray
     delay: FloatArray
+    n_basis: int
     basis: NDArray[np.intp]
     response: NDArray[np.intp]
     node: NDArray[np.intp]
@@ -74,6 +78,7 @@ class Posterior:
     covariance: FloatArray
     surprise: float = 0.0
     beyond: HiddenDecay | Rise | None = None
+    calibration: tuple[float, float] | None = None
 
     @property
     def schedule(self) -> LRSchedule:
@@ -123,7 +128,18 @@ class Posterior:
             weights = np.outer(self.beyond.weight, weights).ravel()
             means = (means + above[:, None, :]).reshape(-1, c.shape[1])
             sds = np.tile(sds, (above.shape[0], 1))
-        return GaussianMixture(weights, means, sds, self.least if combine is None else -np.inf)
+        mixture = GaussianMixture(weights, means, sds, self.least if combine is None else -np.inf)
+        return mixture if self.calibration is None else self._calibrated(mixture, steps, c)
+
+    def _calibrated(self, mixture: GaussianMixture, steps: FloatArray, c: FloatArray) -> GaussianMixture:
+        """Shift and scale combinations ``c`` (P, Q) of the losses at ``steps`` as forecasts of related runs ask for."""
+        assert self.calibration is not None
+        shift, factor = self.calibration
+        alone = replace(self, calibration=None).loss(steps) if c.shape[1] != steps.size else mixture
+        middle = mixture.quantiles([0.5])[0]
+        means = middle + (shift * alone.sd()) @ c + factor * (mixture.means - middle)
+        floor = self.floor * np.abs(c.sum(axis=0))
+        return replace(mixture, means=means, sds=np.maximum(factor * mixture.sds, floor))
 
     def _beyond(self, beyond: HiddenDecay | Rise, steps: FloatArray) -> FloatArray:
         """Return what may come beyond the law at each step [unit of the loss], shape (number of fates, P)."""
@@ -138,14 +154,13 @@ class Posterior:
         phi = power_basis(self.schedule.summed(steps), z_now, self.alpha, self.delay).T
         a = self.annealing.at(steps)[:, self.response].T
         means, variances = np.empty((self.weights.size, c.shape[1])), np.empty((self.weights.size, c.shape[1]))
-        n_basis = len(self.prior.alphas) * len(self.prior.delays)
         for m, model in enumerate(self.models):
             law = self.model == m
             pull, unexplained = model.predict(steps, c)
             # Rows of pull: the constant, the data, the power laws, the responses (none where the rate never falls).
             pull_phi = pull[2 + self.basis[law]]
-            has_decay = pull.shape[0] > 2 + n_basis
-            pull_a = pull[2 + n_basis + self.response[law]] if has_decay else np.zeros_like(pull_phi)
+            has_decay = pull.shape[0] > 2 + self.n_basis
+            pull_a = pull[2 + self.n_basis + self.response[law]] if has_decay else np.zeros_like(pull_phi)
             E, A, b = (x[law, None] for x in (self.E, self.A, self.b))
             here = E + A * phi[law] - b * a[law] + pull[1] - E * pull[0] - A * pull_phi + b * pull_a
             means[law] = self.data.present * c.sum(axis=0) + here @ c
@@ -157,6 +172,25 @@ class Posterior:
         # Two seeds differ in level: the floor is for losses, not for differences within one run.
         floor = np.maximum(self.floor * np.abs(c.sum(axis=0)), 1e-12 * self.data.slope)
         return means, np.sqrt(np.maximum(variances, 0.0) + floor**2)
+
+    def elsewhere(self, schedule: LRSchedule, S: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return mean and variance of what the law says of the loss of a like run under another schedule.
+
+        The misfit, which belongs to this run's own past, is left out.
+
+        Args:
+            schedule: Learning rate of all steps, relative to the same peak.
+            S: Steps [steps], shape (P,).
+        """
+        z_now = max(float(self.schedule.summed(self.data.now)), 1e-9)
+        phi = power_basis(schedule.summed(S), z_now, self.alpha, self.delay).T
+        a = Annealing(schedule, self.prior.responses).at(S)[:, self.response].T
+        means = self.data.present + self.E[:, None] + self.A[:, None] * phi - self.b[:, None] * a
+        v_EE, v_EA, v_AA = (self.covariance[:, k, None] for k in range(3))
+        by_b = (self.per_b[:, :1] + self.per_b[:, 1:] * phi - a) ** 2 * self.b_variance[:, None]
+        variances = v_EE + 2.0 * phi * v_EA + phi**2 * v_AA + by_b
+        mean = self.weights @ means
+        return mean, self.weights @ (np.maximum(variances, 0.0) + (means - mean) ** 2) + self.floor**2
 
     def converged(self) -> GaussianMixture:
         """Predict the loss for S to infinity at this N, with the learning rate decayed as at the planned end."""

@@ -11,6 +11,7 @@ from lightning_scaling.curve import LossCurve
 from lightning_scaling.fit.annealing import Annealing
 from lightning_scaling.fit.data import FitData, reduce_curve
 from lightning_scaling.fit.decay import DecayBelief, HiddenDecay
+from lightning_scaling.fit.kin import Kin
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.prior import Prior
 from lightning_scaling.fit.rise import Rise
@@ -52,7 +53,7 @@ class Fit:
     scale: float
 
 
-def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
+def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior, kin: Kin | None = None) -> Fit:
     r"""Fit the law, with a misfit as large as the run's own earlier forecasts prove to be needed.
 
     A model that is wrong judges itself kindly: intervals from its own likelihood are too narrow or too wide as it
@@ -66,6 +67,7 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
         curve: The run so far, at least ``MIN_POINTS`` points.
         schedule: The learning rate of all its steps.
         prior: Grids and scales.
+        kin: What related runs say, None where there are none.
 
     Returns:
         Posterior, surprises and scale.
@@ -79,12 +81,12 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
     weight = curve.count[recent]
     actual, at = (float(np.average(x[recent], weights=weight)) for x in (curve.L, curve.S))
     data = _reduce(curve, prior)
-    belief = DecayBelief.before(data, schedule, prior, decays=annealing.any, positive=positive)
+    belief = DecayBelief.before(data, schedule, prior, decays=annealing.any, positive=positive, kin=kin)
     middle = middling(prior)
     # What the present has taught of the decay is no surprise about the law, so the earlier forecasts are given it.
     known = belief
     if annealing.any and annealing.at(np.array([now])).max() > BEGUN:
-        seen = solve(data, annealing, belief, middle, positive=positive)
+        seen = solve(data, annealing, belief, middle, positive=positive, kin=kin)
         known = belief.after(seen.response, seen.node, seen.b, np.sqrt(seen.b_variance), seen.weights)
     surprises = []
     for share in ORIGINS:
@@ -95,7 +97,7 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
         then = _reduce(part, prior)
         if then.S.size < MIN_WINDOWS:
             continue
-        guess = solve(then, annealing, known, middle, positive=positive).loss([at])
+        guess = solve(then, annealing, known, middle, positive=positive, kin=kin).loss([at])
         noise = max(then.step_noise / np.sqrt(weight.size), _standard_error(curve, recent))
         surprises.append((actual - float(guess.mean()[0])) / float(np.hypot(guess.sd()[0], noise)))
     r = np.clip(surprises, -CLIP, CLIP) if surprises else np.zeros(0)
@@ -103,7 +105,8 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Fit:
     scale = float(np.sqrt((nu * s_0**2 + float(np.sum(r**2))) / (nu + r.size)))
     scaled = replace(prior, misfits=tuple(scale * size for size in prior.misfits))
     rise = Rise.of(data, schedule)
-    posterior = solve(data if rise is None else rise.without(data), annealing, belief, scaled, positive=positive)
+    law = data if rise is None else rise.without(data)
+    posterior = solve(law, annealing, belief, scaled, positive=positive, kin=kin)
     beyond = rise or HiddenDecay.of(data, schedule, prior, positive=positive)
     newest = float(np.clip(surprises[-1], -LASTING, LASTING)) if surprises and rise is None else 0.0
     return Fit(replace(posterior, surprise=newest, beyond=beyond), tuple(float(x) for x in surprises), scale)

@@ -12,6 +12,8 @@ from scipy.special import log_ndtr
 from lightning_scaling.fit.annealing import Annealing
 from lightning_scaling.fit.data import FitData
 from lightning_scaling.fit.decay import DecayBelief
+from lightning_scaling.fit.grid import Grid
+from lightning_scaling.fit.kin import Kin
 from lightning_scaling.fit.misfit import MisfitModel
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.power import power_basis
@@ -81,15 +83,15 @@ def _shares(evidence: FloatArray, trust: float) -> FloatArray:
     return np.asarray(trust * by_evidence / by_evidence.sum() + (1.0 - trust) / evidence.size)
 
 
-def _grid(prior: Prior) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return alpha, delay and log prior weight at each point of their grid, each of shape (I,)."""
-    alpha, delay = (x.ravel() for x in np.meshgrid(prior.alphas, prior.delays, indexing="ij"))
-    middle, spread = prior.log_alpha
-    # Student's t with 4 degrees of freedom: a run may have an exponent that other runs have not.
-    return alpha, delay, -2.5 * np.log1p(((np.log(alpha) - middle) / spread) ** 2 / 4.0)
-
-
-def solve(data: FitData, annealing: Annealing, decay: DecayBelief, prior: Prior, *, positive: bool) -> Posterior:
+def solve(
+    data: FitData,
+    annealing: Annealing,
+    decay: DecayBelief,
+    prior: Prior,
+    *,
+    positive: bool,
+    kin: Kin | None = None,
+) -> Posterior:
     r"""Return the posterior of the law of one run.
 
     For each grid point (alpha, delay, response, normal of b) and each misfit the model
@@ -109,17 +111,22 @@ def solve(data: FitData, annealing: Annealing, decay: DecayBelief, prior: Prior,
         decay: What is believed of its amplitude.
         prior: Grids and scales.
         positive: The loss cannot fall below zero.
+        kin: What related runs say, None where there are none; ``decay`` then holds theirs as well.
 
     Returns:
         The mixture over the grid.
     """
     schedule, J = annealing.schedule, decay.b.shape[0]
-    alpha, delay, log_alpha = _grid(prior)
-    phi = power_basis(schedule.summed(data.S), max(float(schedule.summed(data.now)), 1e-9), alpha, delay)
+    z_now = max(float(schedule.summed(data.now)), 1e-9)
+    grid = Grid.of(prior, kin, z_now)
+    alpha, delay = grid.alpha, grid.delay
+    phi = power_basis(schedule.summed(data.S), z_now, alpha, delay)
     a_data, a_end = annealing.at(data.S), annealing.at(np.array([float(schedule.horizon)]))[0, :J, None]
     ones, y = np.ones((data.S.size, 1)), (data.y - data.present)[:, None]
     columns = np.concatenate((ones, y, phi, a_data[:, :J]), axis=1)
-    log_prior = log_alpha[:, None, None] + decay.log_weight
+    log_prior = grid.log_weight[:, None, None] + decay.log_weight
+    if kin is not None:
+        log_prior = np.where(grid.family[:, None, None] == decay.family, log_prior, -np.inf)
     models: list[MisfitModel] = []
     laws: list[tuple[NDArray[Any], ...]] = []
     for size in prior.misfits:
@@ -148,6 +155,7 @@ def solve(data: FitData, annealing: Annealing, decay: DecayBelief, prior: Prior,
         weights=weight,
         alpha=alpha[i],
         delay=delay[i],
+        n_basis=alpha.size,
         basis=i,
         response=j,
         node=k,

@@ -1,0 +1,67 @@
+"""Grid: the exponents and delays that a fit tries, with their prior weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_scaling.fit.kin import Kin
+from lightning_scaling.fit.prior import Prior
+
+__all__ = ["Grid"]
+
+FloatArray = NDArray[np.float64]
+
+#: Kin's grid of log alpha and of log delay, in standard deviations about their means.
+_ALPHA_NODES = np.arange(-2.5, 2.51, 0.5)
+_DELAY_NODES = np.arange(-2.0, 2.01, 0.5)
+#: Largest share of the present that the beginning of a run can have cost.
+_MOST_DELAY = 0.7
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Points at which the law is solved, of the prior for runs of all kinds (family 0) and of this run's kin (1).
+
+    Args:
+        alpha: Exponent alpha_S [1], shape (I,).
+        delay: What the beginning has cost, as a share of the present [1], shape (I,).
+        log_weight: Log prior weight, shape (I,).
+        family: 0 or 1, shape (I,).
+    """
+
+    alpha: FloatArray
+    delay: FloatArray
+    log_weight: FloatArray
+    family: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, prior: Prior, kin: Kin | None, z_now: float) -> Grid:
+        """Return the grid of a prior, and beside it that of the run's kin where there is any.
+
+        Args:
+            prior: Grids and scales for runs of all kinds.
+            kin: What related runs say, None where there are none.
+            z_now: Learning rate summed up to the present, relative to its peak [steps].
+        """
+        alpha, delay = (x.ravel() for x in np.meshgrid(prior.alphas, prior.delays, indexing="ij"))
+        # Student's t with 4 degrees of freedom: a run may have an exponent that other runs have not.
+        log_weight = _log_t4((np.log(alpha) - prior.log_alpha[0]) / prior.log_alpha[1])
+        family = np.zeros(alpha.size, dtype=np.intp)
+        if kin is None:
+            return cls(alpha, delay, log_weight, family)
+        x, y = (v.ravel() for v in np.meshgrid(_ALPHA_NODES, _DELAY_NODES, indexing="ij"))
+        theirs = _log_t4(x) + _log_t4(y)
+        shares = np.log(1.0 - kin.weight), np.log(kin.weight)
+        both = [w - np.logaddexp.reduce(w) + share for w, share in zip((log_weight, theirs), shares, strict=True)]
+        alpha = np.concatenate((alpha, np.exp(kin.log_alpha[0] + kin.log_alpha[1] * x)))
+        steps = np.exp(kin.log_delay[0] + kin.log_delay[1] * y)
+        delay = np.concatenate((delay, np.minimum(steps / z_now, _MOST_DELAY)))
+        family = np.concatenate((family, np.ones(x.size, dtype=np.intp)))
+        return cls(alpha, delay, np.concatenate(both), family)
+
+
+def _log_t4(x: FloatArray) -> FloatArray:
+    return np.asarray(-2.5 * np.log1p(x**2 / 4.0))

@@ -1,0 +1,59 @@
+"""Read intervals off the mixtures and posteriors of a fit."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_scaling.fit.mixture import GaussianMixture
+from lightning_scaling.fit.posterior import Posterior
+from lightning_scaling.interval import Interval
+from lightning_scaling.siblings.before_start import Unbegun
+
+__all__ = ["discrete", "interval_of", "joined", "now_final_gain", "one_of", "unknown"]
+
+FloatArray = NDArray[np.float64]
+
+
+def now_final_gain(posterior: Posterior | Unbegun, step: int, horizon: int | None) -> GaussianMixture:
+    """Return the loss now, the loss over the last 2 % of the run, and the first minus the second."""
+    now, end = float(step), float(step if horizon is None else horizon)
+    # The loss hardly bends over 2 % of a run: its mean there is its value in the middle of what of them is to come.
+    middle = max(end - 0.01 * end, 0.5 * (now + end))
+    if isinstance(posterior, Unbegun):
+        mixture = posterior.loss([middle])
+        nothing = np.full_like(mixture.means, np.nan)
+        means, sds = (np.concatenate((nothing, x, nothing), axis=1) for x in (mixture.means, mixture.sds))
+        return GaussianMixture(mixture.weights, means, sds)
+    return posterior.loss([now, middle], combine=[[1.0, 0.0, 1.0], [0.0, 1.0, -1.0]])
+
+
+def one_of(mixture: GaussianMixture, k: int, least: float = -np.inf) -> GaussianMixture:
+    """Return the k-th quantity of a mixture by itself."""
+    return GaussianMixture(mixture.weights, mixture.means[:, k : k + 1], mixture.sds[:, k : k + 1], least)
+
+
+def interval_of(mixture: GaussianMixture, level: float, shape: tuple[int, ...] = ()) -> Interval:
+    """Return the interval that holds each quantity with a probability, and its median."""
+    low, mid, high = (q.reshape(shape) for q in mixture.quantiles([(1 - level) / 2, 0.5, (1 + level) / 2]))
+    return Interval(low, mid, high, level) if shape else Interval(float(low), float(mid), float(high), level)
+
+
+def joined(parts: list[Interval], shape: tuple[int, ...]) -> Interval:
+    """Return one interval of a shape from those of its parts."""
+    low, mid, high = (np.concatenate([getattr(p, name) for p in parts]) for name in ("low", "mid", "high"))
+    if shape:
+        return Interval(low.reshape(shape), mid.reshape(shape), high.reshape(shape), parts[0].level)
+    return Interval(float(low[0]), float(mid[0]), float(high[0]), parts[0].level)
+
+
+def discrete(posterior: Posterior, values: FloatArray, level: float) -> Interval:
+    """Return the interval of a number that each law of a posterior has, shape (K,)."""
+    low, mid, high = (posterior.quantile(values, p) for p in ((1 - level) / 2, 0.5, (1 + level) / 2))
+    return Interval(low, mid, high, level)
+
+
+def unknown(level: float, shape: tuple[int, ...] = ()) -> Interval:
+    """Return an interval of NaN."""
+    nan = np.full(shape, np.nan) if shape else float("nan")
+    return Interval(nan, nan, nan, level)

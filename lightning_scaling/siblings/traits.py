@@ -1,0 +1,90 @@
+"""Traits: what a finished run has shown of its law."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_scaling.curve import LossCurve
+from lightning_scaling.fit.data import compact
+from lightning_scaling.fit.posterior import Posterior
+from lightning_scaling.fit.prior import DEFAULT_PRIOR
+from lightning_scaling.fit.record import MIN_POINTS, MIN_WINDOWS, fit
+from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.siblings.identity import digest
+
+__all__ = ["Traits"]
+
+FloatArray = NDArray[np.float64]
+
+#: A delay shorter than this share of a run is as good as none [1].
+_SHORTEST = 1e-4
+
+_known: WeakKeyDictionary[LossCurve, dict[bytes, Traits | None]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class Traits:
+    """What a finished run has shown, each as mean and variance.
+
+    Args:
+        posterior: Its law, fitted to all of it.
+        log_alpha: Log of the exponent alpha_S [1].
+        log_delay: Log of what the beginning has cost [log of steps at peak rate].
+        log_b: Log of what a full decay brings [log of the unit of the loss]; None where no decay was seen.
+        responses: Probability of each response to a falling rate, shape (J,).
+    """
+
+    posterior: Posterior
+    log_alpha: tuple[float, float]
+    log_delay: tuple[float, float]
+    log_b: tuple[float, float] | None
+    responses: FloatArray
+
+    @classmethod
+    def of(cls, curve: LossCurve, schedule: LRSchedule) -> Traits | None:
+        """Fit a finished run, once for each curve in memory and schedule; None where it has no law."""
+        known, key = _known.setdefault(curve, {}), digest(curve, schedule)
+        if key not in known:
+            known[key] = cls._found(curve, schedule)
+        return known[key]
+
+    @classmethod
+    def _found(cls, curve: LossCurve, schedule: LRSchedule) -> Traits | None:
+        if len(curve) < MIN_POINTS:
+            return None
+        try:
+            with np.errstate(all="ignore"):
+                p = fit(compact(curve), schedule, DEFAULT_PRIOR).posterior
+        except (np.linalg.LinAlgError, ArithmeticError, ValueError):
+            return None
+        if p.data.S.size < MIN_WINDOWS or not (p.weights.size and np.isfinite(p.weights).all()):
+            return None
+        z = max(float(schedule.summed(curve.step)), 1e-9)
+        b, b_variance = _moments(p.weights, p.b, p.b_variance)
+        log_b = _of_log(b, b_variance) if p.annealing.any and b > 0.0 else None
+        if log_b is not None and log_b[1] > DEFAULT_PRIOR.decay_spread**2:
+            log_b = None  # no better known than before the run: what is there is the prior, and not a sibling's word
+        return cls(
+            posterior=p,
+            log_alpha=_moments(p.weights, np.log(p.alpha)),
+            log_delay=_of_log(*_moments(p.weights, np.maximum(p.delay, _SHORTEST) * z)),
+            log_b=log_b,
+            responses=np.asarray(
+                np.bincount(p.response, p.weights, minlength=len(DEFAULT_PRIOR.responses)), dtype=np.float64
+            ),
+        )
+
+
+def _moments(weights: FloatArray, values: FloatArray, variances: FloatArray | None = None) -> tuple[float, float]:
+    mean = float(weights @ values)
+    return mean, float(weights @ ((values - mean) ** 2 + (0.0 if variances is None else variances)))
+
+
+def _of_log(mean: float, variance: float) -> tuple[float, float]:
+    """Return mean and variance of the log of a positive number with these moments, as if it were log-normal."""
+    spread = float(np.log1p(variance / mean**2))
+    return float(np.log(mean)) - 0.5 * spread, spread
