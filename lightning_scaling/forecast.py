@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from lightning_scaling.schedule import LRSchedule, check_horizon
 from lightning_scaling.siblings.before_start import Unbegun
 from lightning_scaling.siblings.borrow import Borrowed, borrow
 from lightning_scaling.siblings.relevance import FinishedRun
+from lightning_scaling.track_record import TrackRecord
 from lightning_scaling.verdict import Verdict
 
 __all__ = ["Forecast", "forecast"]
@@ -59,7 +60,8 @@ def forecast(
         level: Probability of the intervals, between 0 and 1.
         store: Finished runs to borrow from: a `RunStore`, or some of its runs. Those that are kin to this run, by size,
             length and the losses so far, tell what it has not shown yet and what such forecasts are worth; an empty
-            curve is forecast from them alone. Runs of another kind are left out.
+            curve is forecast from them alone. Runs of another kind are left out. Where the forecasts that were made of
+            its runs on the way held less often than they should have, intervals are widened.
 
     Returns:
         The forecast. A curve that cannot be forecast is no error: its verdict says why.
@@ -78,9 +80,10 @@ def forecast(
     started = time.perf_counter()
     schedule = _schedule(curve, horizon, lr_schedule, level)
     short = compact(curve)
-    borrowed = _borrowed(curve, schedule, horizon, store)
+    runs = () if store is None else list(store.runs() if hasattr(store, "runs") else store)
+    borrowed = _borrowed(curve, schedule, horizon, runs)
     enough = len(curve) >= MIN_POINTS and curve.step >= MIN_POINTS
-    fitted = _fit(short, schedule, borrowed) if enough else None
+    fitted = _fit(short, schedule, borrowed, TrackRecord.of(runs).factor) if enough else None
     posterior = None if fitted is None else fitted.posterior
     present, final, gain, converged, alpha = _read(posterior, curve.step, horizon, level)
     verdict = judge(curve, schedule, horizon, fitted, present, converged, failed=enough and fitted is None)
@@ -116,12 +119,11 @@ def forecast(
 
 
 def _borrowed(
-    curve: LossCurve, schedule: LRSchedule, horizon: int | None, store: Store | Iterable[FinishedRun] | None
+    curve: LossCurve, schedule: LRSchedule, horizon: int | None, runs: Sequence[FinishedRun]
 ) -> Borrowed | None:
-    """Return what the runs of a store lend; nothing to a run whose end is not known, or where numbers overflow."""
-    if store is None or horizon is None:
+    """Return what finished runs lend; nothing to a run whose end is not known, or where numbers overflow."""
+    if not runs or horizon is None:
         return None
-    runs = store.runs() if hasattr(store, "runs") else store
     try:
         with np.errstate(all="ignore"):
             return borrow(curve, schedule, runs)
@@ -157,14 +159,17 @@ def _read_of_kin(kin: Unbegun, level: float) -> tuple[Interval, Interval, Interv
     return nothing, interval_of(end, level), nothing, nothing, kin.alpha_S(level)
 
 
-def _fit(curve: LossCurve, schedule: LRSchedule, borrowed: Borrowed | None) -> Fit | None:
-    """Fit the law; None where numbers leave what floating point can hold."""
+def _fit(curve: LossCurve, schedule: LRSchedule, borrowed: Borrowed | None, widened: float) -> Fit | None:
+    """Fit the law, intervals widened by a factor; None where numbers leave what floating point can hold."""
+    shift, factor = 0.0, 1.0
     try:
         with np.errstate(all="ignore"):
             fitted = fit(curve, schedule, DEFAULT_PRIOR, None if borrowed is None else borrowed.kin)
             if borrowed is not None:
                 worth = borrowed.calibration(curve.step / schedule.horizon)
-                calibrated = replace(fitted.posterior, calibration=(worth.shift, worth.factor))
+                shift, factor = worth.shift, worth.factor
+            if (shift, factor * widened) != (0.0, 1.0):
+                calibrated = replace(fitted.posterior, calibration=(shift, factor * widened))
                 fitted = replace(fitted, posterior=calibrated)
     except (np.linalg.LinAlgError, ArithmeticError, ValueError):
         return None

@@ -33,6 +33,7 @@ LAYERS: dict[str, set[str]] = {
     "windows": NUMBERS,
     "ledger": NUMBERS,
     "store": NUMBERS,
+    "track_record": NUMBERS,
     "fit": NUMBERS,
     "siblings": NUMBERS,
     "hindsight": NUMBERS,

@@ -1,0 +1,134 @@
+"""Memory: the store of runs beside a run that is going on, which reads it once and never waits for it in a step."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lightning_scaling.curve import LossCurve
+from lightning_scaling.errors import say_warning
+from lightning_scaling.ledger import ForecastLedger, recent_error, recent_loss
+from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.store import RunStore, StoredRun
+from lightning_scaling.store.writing import new_id
+from lightning_scaling.track_record import KEY, TrackRecord, score
+
+__all__ = ["Memory"]
+
+#: Longest wait for the store at the end of a run [s].
+_PATIENCE = 60.0
+
+
+class Memory:
+    """Reads the siblings of a run from a store at its start, and writes the run into it as it goes on.
+
+    Whatever the store does, training goes on: its failures are warned of once, and a write that hangs is left behind.
+
+    Args:
+        store: The store.
+        tags: What tells this run apart.
+        run_id: Name of the run in the store, of an earlier session; None: a new one.
+
+    Attributes:
+        siblings: The finished runs that were there at the start.
+        record: What the forecasts of these were worth.
+    """
+
+    def __init__(self, store: RunStore, tags: Mapping[str, Any], run_id: str | None = None) -> None:
+        self._store = store
+        self._tags = dict(tags)
+        self.run_id = run_id or new_id(self._tags)
+        self.siblings: Sequence[StoredRun] = ()
+        self.record = TrackRecord()
+        self._writing: threading.Thread | None = None
+        self._has_warned = False
+
+    def read(self) -> None:
+        """Read the finished runs of the same loss."""
+        try:
+            loss = self._tags.get("loss")
+            runs = self._store.runs(state="finished")
+            self.siblings = [run for run in runs if run.id != self.run_id and run.tags.get("loss", loss) == loss]
+            self.record = TrackRecord.of(self.siblings)
+        except Exception as error:
+            self._warn(error)
+
+    def keep(self, curve: LossCurve, horizon: int | None, schedule: LRSchedule | None, ledger: ForecastLedger) -> None:
+        """Write what is known of the run, in a thread; left out where the last writing still goes on."""
+        if self._writing is not None and self._writing.is_alive():
+            return
+        if not len(curve) or self._has_warned:
+            return
+        self._start(self._writer(curve, horizon, schedule, ledger, None))
+
+    def close(
+        self, curve: LossCurve, horizon: int | None, schedule: LRSchedule | None, ledger: ForecastLedger, *, over: bool
+    ) -> None:
+        """Write the run a last time, and wait for that for a while.
+
+        Args:
+            curve: The run.
+            horizon: Its planned end.
+            schedule: Its learning rates.
+            ledger: Its forecasts.
+            over: Whether it ended as it was meant to, or was stopped for good; False: it was cut off, and may go on.
+        """
+        if not len(curve) or self._has_warned:
+            return
+        if self._writing is not None:
+            self._writing.join(_PATIENCE)
+        ended = horizon is None or curve.step >= horizon
+        self._start(self._writer(curve, horizon, schedule, ledger, ended if over else None))
+        assert self._writing is not None
+        self._writing.join(_PATIENCE)
+        if self._writing.is_alive():
+            self._warn(TimeoutError(f"no answer for {_PATIENCE:.0f} s"))
+
+    def _writer(
+        self,
+        curve: LossCurve,
+        horizon: int | None,
+        schedule: LRSchedule | None,
+        ledger: ForecastLedger,
+        finished: bool | None,
+    ) -> Callable[[], None]:
+        known = None if horizon is None or curve.step > horizon else horizon
+        state = ledger.state_dict()  # the run goes on while this is written
+
+        def write() -> None:
+            forecasts, derived = ForecastLedger.from_state(state), None
+            if finished:
+                found = score(forecasts, recent_loss(curve), recent_error(curve))
+                derived = None if found is None else {KEY: found}
+            self._store.add(
+                curve,
+                horizon=known,
+                lr_schedule=schedule if known is not None else None,
+                tags=self._tags,
+                finished=finished,
+                forecasts=forecasts,
+                derived=derived,
+                id=self.run_id,
+            )
+
+        return write
+
+    def _start(self, write: Callable[[], None]) -> None:
+        def work() -> None:
+            try:
+                write()
+            except Exception as error:
+                self._warn(error)
+
+        # A daemon: a store that does not answer must not keep the program from ending.
+        self._writing = threading.Thread(target=work, name="lightning_scaling store", daemon=True)
+        self._writing.start()
+
+    def _warn(self, error: Exception) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            say_warning(
+                f"Expected the store of runs to be there, got {type(error).__name__}: {error}, so this run goes on "
+                "without it; training is not affected."
+            )
