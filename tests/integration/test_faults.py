@@ -281,8 +281,19 @@ IN_A_RUN = [
     *((series.Series, name) for name in ("curve", "is_behind", "is_due", "state_dict")),
     *(
         (session, name)
-        for name in "make_plan planned_end past_rates model_size batch_size data_ranks logged_step describe_size "
-        "next_fetch is_half_precision Losses".split()
+        for name in (
+            "make_plan",
+            "planned_end",
+            "past_rates",
+            "model_size",
+            "batch_size",
+            "data_ranks",
+            "logged_step",
+            "describe_size",
+            "next_fetch",
+            "is_half_precision",
+            "Losses",
+        )
     ),
     *((plan, name) for name in ("rates_ahead", "describe_rates")),
     *((horizon, "time_limit"), (lr, "_replay"), (Calendar, "of"), (pace.Pace, "end")),
