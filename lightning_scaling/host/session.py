@@ -153,10 +153,11 @@ class Session:
         if not self._thinks or self.muted:
             return
         losses.metric.fetch()
-        if self._by_time is not None and time_is_up(trainer):
+        if settled := self._by_time is not None and time_is_up(trainer):
             self._settle()
         for series in (losses.beside, losses.main):
-            if series.is_behind() and (series is losses.beside or self.stopped_by is None):
+            news = series.is_behind() or (settled and len(series.live.ledger) > 0)
+            if news and (series is losses.beside or self.stopped_by is None):
                 self._refit(trainer, series, logged_at=max(logged_step(trainer) - 1, 0))
         if self.settings.verbose and len(losses.main.recorder.builder):
             self._outlets.tell("\n" + losses.summary(self.tracker.step))  # the bar may be closed already

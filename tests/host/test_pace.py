@@ -81,9 +81,13 @@ def clocked(limit: float) -> Any:
 
 
 @pytest.mark.parametrize(("settings", "end"), [({"max_epochs": -1}, 370), ({"max_steps": 300}, 300)])
-def test_a_run_that_its_time_ends(settings: dict[str, int], end: int, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("first", ["clock", "monitor"])
+def test_a_run_that_its_time_ends(
+    settings: dict[str, int], end: int, first: str, caplog: pytest.LogCaptureFixture
+) -> None:
     monitor = ScalingLawMonitor()
-    runner = trainer(clocked(39.95), monitor, **settings)
+    order = (clocked(39.95), monitor) if first == "clock" else (monitor, clocked(39.95))
+    runner = trainer(*order, **settings)
     with caplog.at_level("INFO"):
         runner.fit(scripted_module(), loader(100))
     assert runner.global_step == end

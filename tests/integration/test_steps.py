@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import warnings
 from typing import Any
@@ -113,7 +114,8 @@ def test_half_precision_losses_are_warned_of_once() -> None:
 
 @pytest.mark.parametrize("automatic", [True, False])
 def test_losses_scaled_for_fp16_are_recorded_without_their_scale(automatic: bool) -> None:
-    from lightning.pytorch.plugins import MixedPrecision
+    plugins = importlib.import_module("lightning.pytorch.plugins")
+    MixedPrecision = getattr(plugins, "MixedPrecision", None) or plugins.MixedPrecisionPlugin  # its name before 2.1
 
     class Half(Manual):
         def __init__(self) -> None:
