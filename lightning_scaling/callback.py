@@ -56,13 +56,14 @@ class ScalingLawMonitor(LightningCallback):
     is what rank 0 sees, the mean only if it was logged with ``sync_dist=True``.
 
     The planned end, the learning rates ahead, N and the batch size are read off the Trainer; each can be given instead.
-    Across ranks the training loss is the mean over all of them, and rank 0 does the thinking: `forecast`, `advice` and
-    `history` are found there.
+    An end by ``max_time`` is estimated from the pace of the steps, and renewed with the forecasts. The batch size is
+    looked at each time the losses are fetched. Across ranks the training loss is the mean over all of them, and rank 0
+    does the thinking: `forecast`, `advice` and `history` are found there.
 
     A stop acts after a fifth of the run at the earliest, once it has stood for a tenth of it, and on a learning rate
-    ahead that is known; `Diverged` acts at once on NaN and at the second look otherwise. It is agreed by all ranks,
-    waits for ``min_steps`` and ``min_epochs``, and does not bind a run that is resumed on purpose: there the reason
-    that ended it advises only.
+    ahead that is known; `Diverged` acts at once on NaN, of the training loss too where a metric is monitored, and at
+    the second look otherwise. It is agreed by all ranks, waits for ``min_steps`` and ``min_epochs``, and does not bind
+    a run that is resumed on purpose: there the reason that ended it advises only.
 
     Once training has begun nothing here raises: what fails is warned of once, and training goes on.
 
@@ -73,8 +74,8 @@ class ScalingLawMonitor(LightningCallback):
         horizon: Planned end of the run [steps]; default: what the Trainer plans.
         lr_schedule: Learning rate of steps 1..horizon [any unit]; default: found by replaying a copy of the schedulers.
         N: Non-embedding parameters; default: counted.
-        tokens_per_step: Batch size [tokens per optimizer step] over ranks and accumulation; default: that of the first
-            batch.
+        tokens_per_step: Batch size [tokens per optimizer step] over ranks and accumulation; default: read off the
+            batches.
         level: Probability that an interval holds its number [1].
         refits: Most fits over a run of known length: half of them evenly spread, the rest at steps of equal ratio
             before the first of those, in a short run fewer. Losses that break away are looked at sooner. Of a logged

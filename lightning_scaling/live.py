@@ -185,7 +185,8 @@ class LiveForecast:
         if self._stop_since is None:
             return f"{self.advice.sentence} This is advice only."
         assert self.horizon is not None
-        if (acts_at := self._acts_at(self.horizon)) >= self.horizon:
+        assert self.forecast is not None
+        if max(acts_at := self._acts_at(self.horizon), self.forecast.step) >= self.horizon:
             return f"{self.advice.sentence} The run ends by itself before that is certain enough."
         until = f"{acts_at:,}".replace(",", " ")
         return f"{self.advice.sentence} The run is stopped if this still stands at step {until}."
@@ -200,9 +201,9 @@ class LiveForecast:
             latest: Mean of the newest finite losses [unit of the losses], NaN where there are none.
             error: Its standard error [same unit].
         """
-        known = self.forecast
+        known = self.ledger.records[-1] if len(self.ledger) else None  # a resumed run remembers it
         if n_nonfinite:
-            return n_nonfinite >= BROKEN_AFTER and (known is None or known.n_nonfinite < BROKEN_AFTER)
+            return n_nonfinite >= BROKEN_AFTER and (known is None or known.verdict is not Verdict.DIVERGED)
         if known is None or self._alarms >= self._refits:
             return False
         high, mid = float(known.present_loss.high), float(known.present_loss.mid)
@@ -213,6 +214,7 @@ class LiveForecast:
     def overrule(self, reason: str) -> None:
         """Let a reason to stop advise only from now on: a run that it has stopped was resumed on purpose."""
         self._overruled.add(reason)
+        self.wants_stop = False  # until the next look
 
     def reading(self) -> str | None:
         """Return the short live reading, for example ``"1.873±0.021"``; None before there is something to say."""
@@ -279,6 +281,7 @@ class LiveForecast:
             "alarms": self._alarms,
             "stop_since": self._stop_since,
             "departures": self._departures,
+            "acts_on": self.acts_on.name if self.wants_stop and self.acts_on is not None else None,
             "passed": self._passed,
         }
 
@@ -300,7 +303,9 @@ class LiveForecast:
         if state["advice"] is not None:
             action, reason, sentence, evidence = state["advice"]
             self.advice = Advice(Action[action], Reason[reason], sentence, dict(evidence))
-            self._said = (self.advice.action, self.advice.reason, False)
+            self.acts_on = None if state.get("acts_on") is None else Reason[state["acts_on"]]
+            self.wants_stop = self.acts_on is not None
+            self._said = (self.advice.action, self.advice.reason, self.wants_stop)
         self._overruled = set(state["overruled"])
         self._alarms = int(state["alarms"])
         self._stop_since = state["stop_since"]

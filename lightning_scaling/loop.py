@@ -127,6 +127,7 @@ class LoopMonitor(Readings):
     def state_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists, as ``torch.load(weights_only=True)`` wants them."""
         state: dict[str, Any] = {"version": _VERSION, "step": self._step, "stopped_by": self._stopped_by}
+        state["distrust"] = self._distrust
         self._guard(lambda: state.update(recorder=self._recorder.state_dict(), live=self._live.state_dict()))
         return state if "live" in state else {}
 
@@ -146,6 +147,7 @@ class LoopMonitor(Readings):
         self._live.load_state_dict(state_dict["live"])
         self._recorder.load_state_dict(state_dict["recorder"])
         self._step = int(state_dict["step"])
+        self._distrust = int(state_dict.get("distrust", 0))
         if state_dict["stopped_by"] is not None:
             self._live.overrule(state_dict["stopped_by"])
         self._plan = self._make_plan()

@@ -54,6 +54,8 @@ def next_refit(step: int, horizon: int | None, refits: int) -> int:
 def next_fetch(step: int, refit: int, *, across_ranks: bool) -> int:
     """Return the step above ``step`` at which to fetch the losses; across ranks it must follow from the step alone.
 
+    Where no refit is due they are fetched at the multiples of `BUFFER`, wherever the run was resumed.
+
     Args:
         step: Optimizer steps done [steps].
         refit: Where the next refit is due [steps].
@@ -61,7 +63,7 @@ def next_fetch(step: int, refit: int, *, across_ranks: bool) -> int:
     """
     if across_ranks:
         return step + min(max(step // 16, 4), RANK_BUFFER)
-    return max(min(refit, step + BUFFER), step + 1)
+    return max(min(refit, (step // BUFFER + 1) * BUFFER), step + 1)
 
 
 def _log_spaced(step: int, ratio: float) -> int:

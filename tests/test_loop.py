@@ -262,6 +262,20 @@ def test_a_resumed_run_forecasts_to_the_bit_what_it_would_have_forecast(order: s
     assert second.monitor.curve.L.tolist() == whole.monitor.curve.L.tolist()
 
 
+def test_a_resumed_run_does_not_trust_again_what_was_found_out() -> None:
+    first = Loop(quiet(), every=50)
+    first.run(600)
+    assert first.monitor._live.schedule is None
+    state = checkpoint(first)
+    second = Loop(quiet(), every=50)
+    second.done = 600
+    second.optimizer.load_state_dict(state["optimizer"])
+    second.scheduler.load_state_dict(state["scheduler"])
+    second.monitor.load_state_dict(state["monitor"])
+    assert second.monitor._live.schedule is None
+    assert second.monitor._live.horizon == STEPS
+
+
 def test_a_stopped_run_that_is_resumed_goes_on() -> None:
     first = Loop(quiet(TargetUnreachable(loss=1.0)))
     stopped = first.run()

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from lightning_scaling.host.calendar import Calendar
+from lightning_scaling.host.pace import time_limit
 
 #: Lightning's stand-in for "nobody said how long": max_epochs when neither max_epochs nor max_steps was given.
 DEFAULT_EPOCHS = 1000
@@ -25,7 +26,7 @@ class PlannedEnd:
     why: str
 
 
-def planned_end(trainer: Any, *, step: int = 0, batches: int | None = None) -> PlannedEnd:
+def planned_end(trainer: Any, *, step: int = 0, batches: int | None = None, by_time: int | None = None) -> PlannedEnd:
     """Find the planned end of a run; call it between two batches, on every rank.
 
     ``Trainer.estimated_stepping_batches`` is not used: it is too high after a stop inside an epoch, ignores changes of
@@ -35,21 +36,21 @@ def planned_end(trainer: Any, *, step: int = 0, batches: int | None = None) -> P
         trainer: A Trainer whose training data is set up (``on_train_start`` or later).
         step: Optimizer steps done so far [steps].
         batches: Batches per epoch where they were counted in an earlier epoch and the data has no length.
+        by_time: Estimate of the step at which ``max_time`` will end the run [steps], None where there is none yet.
 
     Returns:
-        The end by ``max_steps`` or ``max_epochs``, whichever comes first; that ``max_time`` may come before them is
-        said only. Unknown are an end by ``max_time`` alone, data without a length before its first epoch has passed,
+        The end by ``max_steps``, ``max_epochs`` or the estimate for ``max_time``, whichever comes first. Unknown are an
+        end by ``max_time`` alone before there is an estimate, data without a length before its first epoch has passed,
         and exactly 1000 epochs, which is what Lightning assumes when nothing was said.
     """
     end = _by_counts(trainer, step, batches)
-    if not _has_time_limit(trainer):
+    if time_limit(trainer) is None:
         return end
-    return PlannedEnd(end.step, f"{end.why}; max_time may end it earlier" if end.step else f"{end.why}; max_time is")
-
-
-def _has_time_limit(trainer: Any) -> bool:
-    """Return whether a Timer, which is what ``max_time`` becomes, may end the run."""
-    return any(type(callback).__name__ == "Timer" for callback in trainer.callbacks)
+    if by_time is not None and (end.step is None or by_time < end.step):
+        return PlannedEnd(by_time, "max_time, estimated from the pace so far")
+    if end.step is None:
+        return PlannedEnd(None, "max_time: it is estimated once some steps have been timed")
+    return PlannedEnd(end.step, f"{end.why}; max_time may end it earlier")
 
 
 def _by_counts(trainer: Any, step: int, batches: int | None) -> PlannedEnd:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from lightning_scaling.curve import LossCurve
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.host.metrics import LoggedMetric, find_validation_loss
 from lightning_scaling.host.series import Series
 from lightning_scaling.host.settings import Settings
+from lightning_scaling.judge import BROKEN_AFTER
 from lightning_scaling.live import METRICS, LiveForecast
 from lightning_scaling.recorder import CurveRecorder
 from lightning_scaling.verdict import Verdict
@@ -50,6 +54,19 @@ class Losses:
         for series in (self.steps, self.metric):
             series.recorder.set_batch_size(B)
 
+    def curve(self, series: Series, N: float | None) -> LossCurve:
+        """Return what has been fetched so far of a series; where the training loss is broken, a metric is as well."""
+        curve, steps = series.curve(N), self.steps.recorder
+        if series is self.steps or steps.builder.n_nonfinite < BROKEN_AFTER:
+            return curve
+        broken = max(curve.n_nonfinite, steps.builder.n_nonfinite)
+        return replace(curve, step=max(curve.step, steps.step), n_nonfinite=broken)
+
+    def breaks_beside(self) -> bool:
+        """Return whether the main loss is a metric that does not know yet that the training loss has broken."""
+        broken = self.steps.recorder.builder.n_nonfinite
+        return self.main is self.metric and bool(broken) and self.main.live.is_alarmed(broken, math.nan, math.inf)
+
     def forecasts(self) -> dict[str, Forecast]:
         """Return the newest forecasts by the name of the loss, the main one first."""
         named = [(series.name, series.live.forecast) for series in (self.main, self.beside)]
@@ -76,7 +93,7 @@ class Losses:
         Args:
             step: Optimizer step that the run has reached [steps].
         """
-        curve = self.main.curve(None)
+        curve = self.curve(self.main, None)
         return self.main.live.summary(curve, curve.step if self._monitor is None else step)
 
     def state_dict(self) -> dict[str, Any]:

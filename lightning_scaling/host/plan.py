@@ -39,7 +39,14 @@ class Plan:
 
 
 def make_plan(
-    trainer: Any, pl_module: Any, settings: Settings, *, step: int, past: FloatArray | None, batches: int | None
+    trainer: Any,
+    pl_module: Any,
+    settings: Settings,
+    *,
+    step: int,
+    past: FloatArray | None,
+    batches: int | None,
+    by_time: int | None = None,
 ) -> Plan:
     """Plan a run between two of its batches.
 
@@ -50,11 +57,12 @@ def make_plan(
         step: Optimizer steps done [steps].
         past: Learning rate of those steps [unit of the optimizer], None where it was not recorded.
         batches: Batches per epoch where the data has no length and an earlier epoch was counted.
+        by_time: Estimate of the step at which ``max_time`` will end the run [steps].
     """
     if settings.horizon is not None:
         end = PlannedEnd(settings.horizon, "as given")
     else:
-        end = planned_end(trainer, step=step, batches=batches)
+        end = planned_end(trainer, step=step, batches=batches, by_time=by_time)
     if end.step is None or end.step <= step:
         return Plan(end, None, "no steps ahead")
     if settings.rates is not None:

@@ -10,10 +10,11 @@ import torch.distributed as dist
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
-from lightning_scaling.host.batch import batch_size, data_ranks
+from lightning_scaling.host.batch import BatchSize, batch_size, data_ranks
 from lightning_scaling.host.horizon import PlannedEnd, planned_end
 from lightning_scaling.host.losses import Losses
 from lightning_scaling.host.outlets import Outlets
+from lightning_scaling.host.pace import TOLERANCE, Pace, time_is_up
 from lightning_scaling.host.plan import Plan, make_plan, past_rates
 from lightning_scaling.host.series import Series
 from lightning_scaling.host.settings import Settings
@@ -60,7 +61,9 @@ class Session:
         self._stop_asked = False
         self._introduced = False
         self._distrust = 0  # how often the rate in use was not the planned one
-        self._batches: int | None = None
+        self._batches: int | None = None  # per epoch, as counted in the last one
+        self._by_time: int | None = None  # where max_time will end the run, as far as can be told
+        self._pace = Pace()
         self._pass_ended_at = 0
         self.losses = self._new_losses()
         self.tracker.start(trainer, pl_module, self._restore(trainer, state))
@@ -83,7 +86,7 @@ class Session:
             self.losses.steps.recorder.append(tracker.step, tracker.loss, tracker.lr)
             if tracker.step >= self._next_flush:
                 self._next_flush = self._flush_after(tracker.step)
-                self._flush(trainer, pl_module)
+                self._flush(trainer, pl_module, batch)
             if self.losses.metric.is_fresh and self._thinks and not self.muted:
                 self._look(trainer)
             if not self._introduced:
@@ -129,6 +132,8 @@ class Session:
         self._batches = int(trainer.fit_loop.epoch_loop.batch_progress.current.processed)
         if self._thinks and not self.muted and self._end_moved(trainer):
             self.plan = self._make_plan(trainer, pl_module)
+            if not self.across_ranks:
+                self._next_flush = self._flush_after(self.tracker.step)
 
     def finish(self, trainer: Any, *, together: bool) -> None:
         """Fetch what is left and say how the forecasts did.
@@ -138,6 +143,8 @@ class Session:
             together: Whether every rank is here; if not, nothing waits for another rank.
         """
         losses = self.losses
+        if self.across_ranks and trainer.should_stop and not self._stop_asked:
+            together = False  # whoever has stopped the run need not have asked the other ranks
         if self.across_ranks and not together:
             losses.steps.recorder.discard()
         else:
@@ -147,8 +154,11 @@ class Session:
         if not self._thinks or self.muted:
             return
         losses.metric.fetch()
+        if settled := self._by_time is not None and time_is_up(trainer):
+            self._settle()
         for series in (losses.beside, losses.main):
-            if series.is_behind() and (series is losses.beside or self.stopped_by is None):
+            news = series.is_behind() or (settled and len(series.live.ledger) > 0)
+            if news and (series is losses.beside or self.stopped_by is None):
                 self._refit(trainer, series, logged_at=max(logged_step(trainer) - 1, 0))
         if self.settings.verbose and len(losses.main.recorder.builder):
             self._outlets.tell("\n" + losses.summary(self.tracker.step))  # the bar may be closed already
@@ -175,6 +185,10 @@ class Session:
             "global_step": self.tracker.global_step,
             **self.losses.state_dict(),
             "stopped_by": self.stopped_by,
+            "distrust": self._distrust,
+            "batches": self._batches,
+            "by_time": self._by_time,
+            "pass_ended_at": self._pass_ended_at,
         }
 
     # Inside -----------------------------------------------------------------------------------------------------------
@@ -193,10 +207,13 @@ class Session:
             if trainer.global_step < state["global_step"]:
                 return None  # a new run with the same callback
             self.losses.load_state_dict(state)
+            self._distrust, self._pass_ended_at = int(state.get("distrust", 0)), int(state.get("pass_ended_at", 0))
+            self._batches, self._by_time = state.get("batches"), state.get("by_time")
             behind = int(trainer.global_step - state["global_step"])
             if (reason := state["stopped_by"]) is not None:
                 self.losses.main.live.overrule(reason)
                 self._overruled = reason.lower().replace("_", " ")
+            self._stop_asked = self.losses.main.live.wants_stop  # a wish that has to wait for min_steps
             return int(state["step"]) + behind // max(len(trainer.optimizers), 1)
         except Exception as error:
             say_warning(f"Expected a readable state of ScalingLawMonitor, got {error!r}, so its curve begins anew.")
@@ -206,7 +223,9 @@ class Session:
     def _make_plan(self, trainer: Any, pl_module: Any, *, trust_plan: bool = True) -> Plan:
         step, steps = self.tracker.step, self.losses.steps
         past = past_rates(step, steps.live.schedule if trust_plan else None, steps.live.peak, steps.curve(None))
-        plan = make_plan(trainer, pl_module, self.settings, step=step, past=past, batches=self._batches)
+        plan = make_plan(
+            trainer, pl_module, self.settings, step=step, past=past, batches=self._batches, by_time=self._by_time
+        )
         if self._distrust > 1:
             plan = Plan(plan.end, None, "learning rate ahead not known (the one in use is not the scheduler's)")
         steps.live.plan(plan.end.step, plan.rates, step=steps.recorder.step)
@@ -216,9 +235,30 @@ class Session:
     def _end_moved(self, trainer: Any) -> bool:
         if self.settings.horizon is not None:
             return False
-        return planned_end(trainer, step=self.tracker.step, batches=self._batches).step != self.plan.end.step
+        end = planned_end(trainer, step=self.tracker.step, batches=self._batches, by_time=self._by_time)
+        return end.step != self.plan.end.step
 
-    def _flush(self, trainer: Any, pl_module: Any) -> None:
+    def _watch_time(self, trainer: Any, pl_module: Any) -> None:
+        """Where ``max_time`` ends the run, estimate the end anew; one that is nearly right is kept."""
+        if self.settings.horizon is not None:
+            return
+        step, known = self.tracker.step, self._by_time
+        found = self._pace.end(trainer, step)
+        if found is None or (known is not None and step < known and abs(found - known) <= TOLERANCE * known):
+            return
+        self._by_time = max(found, step + 1)
+        if self._end_moved(trainer):
+            self.plan = self._make_plan(trainer, pl_module)
+            if known is None and self.settings.verbose:
+                self._outlets.say(trainer, f"Step {step}: {self.plan}.")
+
+    def _settle(self) -> None:
+        """The time is up: what was an estimate of the end is known now."""
+        step, live = self.tracker.step, self.losses.steps.live
+        live.plan(step, past_rates(step, live.schedule, live.peak, self.losses.steps.curve(None)), step=step)
+        self.losses.metric.live.adopt(live)
+
+    def _flush(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         losses, recorder = self.losses, self.losses.steps.recorder
         try:
             recorder.flush(wait=False)
@@ -229,11 +269,15 @@ class Session:
             self._offer(trainer, losses.main, recorder.heard[2 : 2 + len(METRICS)])
             self._offer(trainer, losses.beside, recorder.heard[2 + len(METRICS) :])
         if self._thinks and not self.muted:
+            self._watch_batch(trainer, pl_module, batch)
             self._watch_rate(trainer, pl_module)
+            if losses.breaks_beside():
+                self._refit(trainer, losses.main, logged_at=logged_step(trainer))
             if losses.steps.is_due():
+                self._watch_time(trainer, pl_module)
                 self._refit(trainer, losses.steps, logged_at=logged_step(trainer))
-                if not self.across_ranks:
-                    self._next_flush = self._flush_after(self.tracker.step)
+            if not self.across_ranks:
+                self._next_flush = self._flush_after(self.tracker.step)
 
     def _flush_after(self, step: int) -> int:
         return next_fetch(step, self.losses.steps.live.next_step, across_ranks=self.across_ranks)
@@ -263,6 +307,19 @@ class Session:
         if metric.is_due():
             self._refit(trainer, metric, logged_at=logged_step(trainer))
 
+    def _watch_batch(self, trainer: Any, pl_module: Any, batch: Any) -> None:
+        """See whether the batch size has changed; the last batch of an epoch may be a short one."""
+        if self.settings.tokens_per_step is None and not trainer.is_last_batch:
+            self._measure(trainer, pl_module, batch)
+
+    def _measure(self, trainer: Any, pl_module: Any, batch: Any) -> BatchSize | None:
+        """Return the size of an optimizer step, and note it for the steps to come if it is one in tokens."""
+        accumulate = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
+        found = batch_size(batch, accumulate=accumulate, ranks=data_ranks(trainer))
+        if found is not None and found.unit == "tokens":
+            self.losses.set_batch_size(float(found.per_step))
+        return found
+
     def _watch_rate(self, trainer: Any, pl_module: Any) -> None:
         """Hold the rate in use against the planned one; plan again once, then believe no plan any more."""
         steps, lr = self.losses.steps, self.losses.steps.recorder.lr
@@ -277,7 +334,7 @@ class Session:
 
     def _refit(self, trainer: Any, series: Series, *, logged_at: int) -> None:
         losses, main, values = self.losses, self.losses.main.live, series.live.values
-        changed = series.live.refit(series.curve(self._N))
+        changed = series.live.refit(losses.curve(series, self._N))
         self._outlets.log(trainer, losses.numbers(series, values()), logged_at)
         if self.across_ranks:
             losses.steps.recorder.note = [float(main.wants_stop), 1.0, *main.values(), *losses.beside.live.values()]
@@ -300,10 +357,7 @@ class Session:
             self.losses.set_batch_size(float(settings.tokens_per_step))
             per_step = f"{settings.tokens_per_step:,} tokens per step".replace(",", " ")
         else:
-            accumulate = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
-            found = batch_size(batch, accumulate=accumulate, ranks=data_ranks(trainer))
-            if found is not None and found.unit == "tokens":
-                self.losses.set_batch_size(float(found.per_step))
+            found = self._measure(trainer, pl_module, batch)
             per_step = "batch size not known" if found is None else str(found)
         if settings.N is None and size is not None and size.non_embedding > 0:
             self._N = float(size.non_embedding)

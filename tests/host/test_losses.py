@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -131,3 +133,21 @@ def test_a_state_without_a_metric_is_read() -> None:
     new.load_state_dict(state)
     assert new.steps.state_dict() == old.steps.state_dict()
     assert new.metric.name == "val_loss"
+
+
+def test_the_state_of_the_longest_run_is_small() -> None:
+    both, horizon = losses("val_loss", TargetUnreachable(loss=1.0)), 10_000_000
+    for series in (both.steps, both.metric):
+        series.live.plan(horizon, None)
+        recorder, step = series.recorder, 1
+        while step <= horizon:  # every window gets one step, and every planned refit takes place
+            recorder.append(step, 2.0 + step**-0.5, 1e-3)
+            if step >= series.live.next_step:
+                recorder.flush()
+                series.live.refit(series.curve(None))
+            step += max(1, step // 48)
+        recorder.flush()
+        assert len(recorder.builder) > 600
+    both.steps.live.plan(horizon, np.linspace(1.0, 0.0, horizon))
+    both.metric.live.adopt(both.steps.live)
+    assert len(pickle.dumps(both.state_dict())) < 256 * 1024

@@ -115,6 +115,48 @@ def test_promise_is_kept(case: str) -> None:
     assert len(probe.promised) == 2
 
 
+EVERY: dict[str, Make] = {
+    "ConstantLR": lambda o: schedulers.ConstantLR(o, 0.5, 3),
+    "CosineAnnealingLR": lambda o: schedulers.CosineAnnealingLR(o, 12),
+    "CosineAnnealingWarmRestarts": lambda o: schedulers.CosineAnnealingWarmRestarts(o, 2, 2),
+    "CyclicLR": lambda o: schedulers.CyclicLR(o, 0.01, 0.1, step_size_up=2, cycle_momentum=False),
+    "ExponentialLR": lambda o: schedulers.ExponentialLR(o, 0.9),
+    "LambdaLR": lambda o: schedulers.LambdaLR(o, lambda s: 1 / math.sqrt(s + 1)),
+    "LinearLR": lambda o: schedulers.LinearLR(o, 0.1, total_iters=4),
+    "MultiplicativeLR": lambda o: schedulers.MultiplicativeLR(o, lambda s: 0.9 + 0.01 * (s % 3)),
+    "MultiStepLR": lambda o: schedulers.MultiStepLR(o, [2, 3, 7], 0.5),
+    "OneCycleLR": lambda o: schedulers.OneCycleLR(o, 0.3, total_steps=12),
+    "PolynomialLR": lambda o: schedulers.PolynomialLR(o, 9, 2.0),
+    "StepLR": lambda o: schedulers.StepLR(o, 2, 0.5),
+    "SequentialLR": sequence,
+    "ChainedScheduler": chain,
+}
+
+
+def test_every_scheduler_of_torch_is_among_them() -> None:
+    known = {name for name in schedulers.__all__ if name not in ("LRScheduler", "ReduceLROnPlateau")}
+    assert known == set(EVERY)
+
+
+@pytest.mark.filterwarnings("ignore:A `OneCycleLR` scheduler is using 'interval'. 'epoch'")
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize(("interval", "frequency", "A"), [("step", 1, 1), ("step", 3, 4), ("epoch", 1, 1)])
+def test_every_scheduler_keeps_its_promise(name: str, interval: str, frequency: int, A: int) -> None:
+    configure = configured(EVERY[name], interval=interval, frequency=frequency)
+    probe = Probe(at=5, horizon=12)
+    # With A = 4 the last of 13 batches steps alone.
+    settings: dict[str, Any] = {
+        "max_epochs": 3,
+        "accumulate_grad_batches": A,
+        "limit_train_batches": 13 if A > 1 else 4,
+    }
+    trainer(probe, **settings).fit(scripted_module(configure=configure), loader(13))
+    assert len(probe.used) == 12
+    assert len(probe.promised) == 2
+    for done, promise in probe.promised.items():
+        assert promise.rates == pytest.approx(probe.used[done:], rel=1e-12, abs=0), f"asked after {done} steps"
+
+
 def test_rate_that_is_a_tensor() -> None:
     probe = Probe(at=4, horizon=8)
     make: Make = lambda o: schedulers.CosineAnnealingLR(o, 8)  # noqa: E731

@@ -105,3 +105,22 @@ trainer:
     assert [record.step for record in one.history] == [20, 40, 60]
     assert one.history[-1].horizon == 500
     assert other._settings.monitor is None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("package", PACKAGES)
+def test_configured_by_class_path_on_the_command_line(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    cli = importlib.import_module(f"{package}.cli")
+    args = [
+        "--trainer.callbacks+=lightning_scaling.ScalingLawMonitor",
+        "--trainer.callbacks.level=0.8",
+        "--trainer.callbacks.stop=lightning_scaling.TargetUnreachable",
+        "--trainer.callbacks.stop.loss=1.9",
+        "--trainer.logger=false",
+    ]
+    module = type(validated_module(package=package))
+    parsed = cli.LightningCLI(module, run=False, args=args, save_config_callback=None, seed_everything_default=False)
+    (monitor,) = (c for c in parsed.trainer.callbacks if isinstance(c, ScalingLawMonitor))
+    assert monitor._settings.rules == (TargetUnreachable(loss=1.9),)
+    assert monitor._settings.level == 0.8

@@ -20,7 +20,7 @@ from lightning_scaling import (
     forecast,
 )
 from lightning_scaling.host import session
-from tests.trainers import QUIET, T, fit, loader, read_csv, scripted_module, trainer
+from tests.trainers import QUIET, T, fit, loader, read_csv, scripted_module, trainer, validated_module
 
 pytestmark = QUIET
 
@@ -155,3 +155,69 @@ def test_copies_and_pickles() -> None:
     for twin in (copy.deepcopy(monitor), pickle.loads(pickle.dumps(monitor))):
         assert fit(twin, steps=60).global_step <= 60
         assert twin.history
+
+
+class Tuned(type(validated_module())):  # type: ignore[misc]
+    """A module whose rate and batch size a tuner may look for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lr, self.batch_size = 0.1, 2
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+    def train_dataloader(self) -> Any:
+        return loader(200, batch_size=self.batch_size)
+
+    def val_dataloader(self) -> Any:
+        return loader(4)
+
+
+@pytest.mark.filterwarnings("ignore:.*suggestion.*")
+@pytest.mark.parametrize("scan", ["lr_find", "scale_batch_size", "LearningRateFinder", "BatchSizeFinder"])
+def test_scans_of_the_tuner_are_not_part_of_the_run(scan: str, tmp_path: Path) -> None:
+    from lightning.pytorch import callbacks
+    from lightning.pytorch.tuner import Tuner
+
+    few = {"max_trials": 2, "steps_per_trial": 2}
+    short = {"lr_find": {"num_training": 12}, "LearningRateFinder": {"num_training_steps": 12}}.get(scan, few)
+    monitor = ScalingLawMonitor(stop=TargetUnreachable(loss=0.0), verbose=False)
+    finders = [getattr(callbacks, scan)(**short)] if scan[0].isupper() else []
+    runner = trainer(monitor, *finders, max_steps=60, default_root_dir=tmp_path)
+    module = Tuned()
+    if not finders:
+        getattr(Tuner(runner), scan)(module, **short)
+        assert monitor.history == ()
+    runner.fit(module)
+    assert runner.global_step <= 60
+    assert monitor.curve.S[:10].tolist() == list(range(1, 11))
+    assert monitor.curve.step == runner.global_step
+    assert monitor.history[-1].horizon == 60
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({"overfit_batches": 4, "max_epochs": 5}, 20),
+        ({"limit_train_batches": 0.5, "limit_val_batches": 1, "max_epochs": 2}, 20),
+        ({"limit_val_batches": 0, "max_epochs": 2}, 40),
+        ({"num_sanity_val_steps": -1, "max_steps": 30}, 30),
+        ({"max_epochs": 2, "accumulate_grad_batches": 8}, 6),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*overfit.*")
+@pytest.mark.parametrize("monitor", [None, "val_loss"])
+def test_limits_of_all_kinds(settings: dict[str, Any], steps: int, monitor: str | None) -> None:
+    watcher = ScalingLawMonitor(monitor, verbose=False)
+    runner = trainer(watcher, **settings)
+    with warnings.catch_warnings():
+        if settings.get("limit_val_batches") == 0:
+            warnings.simplefilter("ignore", ScalingWarning)  # there is no val_loss then
+        runner.fit(validated_module(), loader(20), loader(3))
+    assert runner.global_step == steps
+    assert watcher._session is not None
+    curve = watcher._session.losses.steps.curve(None)
+    assert curve.step == steps
+    assert curve.S.tolist() == list(range(1, steps + 1))
+    assert watcher._session.plan.end.step == steps

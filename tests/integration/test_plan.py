@@ -82,3 +82,44 @@ def test_data_without_a_length_gets_its_end_after_one_epoch() -> None:
     assert {r.horizon for r in monitor.history if r.step <= 100} == {None}
     assert {r.horizon for r in monitor.history if r.step > 101} == {300}
     assert monitor.curve.epoch_ends == (100, 200)  # the end of the last pass is no repetition
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_what_is_found_is_said_in_one_sentence(accumulate: int, caplog: pytest.LogCaptureFixture) -> None:
+    class Large(type(scripted_module())):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.wte = torch.nn.Embedding(65, 384)
+            self.body = torch.nn.Linear(3256, 3255)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.layer(torch.zeros(1, 2)).mean()
+
+        def configure_optimizers(self) -> Any:
+            return cosine(20_000, warmup=500)(self)
+
+    tokens = torch.zeros(64 * 12, 1024, dtype=torch.long)
+    stop = watch(on_train_batch_end=lambda self, t, *a: setattr(t, "should_stop", t.global_step >= 2))
+    runner = trainer(ScalingLawMonitor(), stop, max_steps=20_000, accumulate_grad_batches=accumulate)
+    with caplog.at_level("INFO"):
+        runner.fit(Large(), DataLoader(tokens, batch_size=64 // accumulate))  # type: ignore[arg-type]
+    opening = [r.getMessage() for r in caplog.records if r.getMessage().startswith("ScalingLawMonitor:")]
+    assert opening == [
+        "ScalingLawMonitor: N = 10.6 M non-embedding parameters, 20 000 steps (max_steps), cosine decay to 0 % after "
+        "500 warm-up steps, 65 536 tokens per step."
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:ReduceLROnPlateau conditioned on metric x")
+def test_a_plateau_scheduler_leaves_the_rate_ahead_unknown(caplog: pytest.LogCaptureFixture) -> None:
+    def plateau(module: Any) -> Any:
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "x", "strict": False}}
+
+    monitor = ScalingLawMonitor()
+    with caplog.at_level("INFO"):
+        fit(monitor, module=scripted_module(configure=plateau), steps=60, max_epochs=9)
+    assert monitor.forecast is not None
+    assert not monitor.forecast.schedule_known
+    assert any("ReduceLROnPlateau waits for what the run will do" in r.getMessage() for r in caplog.records)

@@ -27,7 +27,11 @@ FINE = (
     "metric",
     "metric resumed",
     "epoch metric",
+    "beside",
+    "without",
+    "one rank is NaN",
 )
+APART = tuple(f"one rank {fault}{how}" for fault in ("raises", "stops alone") for how in ("", ", without"))
 FAILING = (
     "engine fails",
     "one rank fails",
@@ -38,17 +42,27 @@ FAILING = (
 LOOPS = ("loop stops", "loop ends", "loop fails")
 
 
+def free_ports(n: int) -> list[int]:
+    """Return ports that were free a moment ago."""
+    sockets = [socket.socket() for _ in range(n)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What each scenario of two_ranks.py printed, by scenario, rank 0 first."""
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port, *spare = free_ports(5)
     root = Path(__file__).parents[2]
     processes = []
     for rank in (0, 1):
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+        where["SPARE_PORTS"] = " ".join(map(str, spare))
         environment = os.environ | where | {"LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
         command = [sys.executable, "-m", "tests.integration.two_ranks", str(folder)]
         processes.append(
@@ -75,7 +89,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
 
 
 def test_every_scenario_came_to_its_end_on_both_ranks(reports: dict[str, list[dict[str, Any]]]) -> None:
-    assert set(reports) == {*FINE, *FAILING, *LOOPS, "sizes"}
+    assert set(reports) == {*FINE, *APART, *FAILING, *LOOPS, "sizes"}
     for both in reports.values():
         assert [r["rank"] for r in both] == [0, 1]
         assert both[0]["ended"] == both[1]["ended"]
@@ -185,3 +199,31 @@ def test_failures_leave_no_rank_waiting(reports: dict[str, list[dict[str, Any]]]
     for scenario in FAILING[1:]:
         zero, one = reports[scenario]
         assert zero["ended"] == one["ended"] < 400, scenario  # rank 0 still decides, and both follow
+
+
+def test_both_ranks_learn_what_they_would_without_a_monitor(reports: dict[str, list[dict[str, Any]]]) -> None:
+    assert reports["beside"][0]["forecasts"]
+    weights = {r["weights"] for scenario in ("beside", "without") for r in reports[scenario]}
+    assert len(weights) == 1
+
+
+def test_a_rank_whose_loss_is_nan_stops_both_at_once(reports: dict[str, list[dict[str, Any]]]) -> None:
+    zero, one = reports["one rank is NaN"]
+    assert 40 < zero["ended"] == one["ended"] < 70
+    assert zero["stopped_by"] == "DIVERGED"
+    assert zero["S"][-1] == 40
+
+
+@pytest.mark.parametrize("fault", ["raises", "stops alone"])
+def test_a_rank_that_leaves_ends_the_run_as_it_would_without_a_monitor(
+    reports: dict[str, list[dict[str, Any]]], fault: str
+) -> None:
+    ours, theirs = reports[f"one rank {fault}"], reports[f"one rank {fault}, without"]
+    for rank in (0, 1):
+        for what in ("ended", "weights"):
+            assert ours[rank][what] == theirs[rank][what]
+        assert ours[rank]["error"].partition("[127")[0] == theirs[rank]["error"].partition("[127")[0]  # then a port
+    assert ours[0]["error"]  # nobody answers it any more
+    assert bool(ours[1]["error"]) == (fault == "raises")
+    assert ours[0]["forecasts"][-1] >= 30  # what was known before is known after
+    assert ours[0]["S"] == list(range(1, len(ours[0]["S"]) + 1))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import warnings
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from lightning_scaling import (
     ScalingLawMonitor,
@@ -108,3 +110,86 @@ def test_half_precision_losses_are_warned_of_once() -> None:
     with pytest.warns(ScalingWarning, match="float32") as caught:
         curve_of(Half(), max_steps=20)
     assert len([w for w in caught if w.category is ScalingWarning]) == 1
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+def test_losses_scaled_for_fp16_are_recorded_without_their_scale(automatic: bool) -> None:
+    plugins = importlib.import_module("lightning.pytorch.plugins")
+    MixedPrecision = getattr(plugins, "MixedPrecision", None) or plugins.MixedPrecisionPlugin  # its name before 2.1
+
+    class Half(Manual):
+        def __init__(self) -> None:
+            super().__init__(returns=False)
+            self.automatic_optimization = automatic
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return (
+                Rising.training_step(self, batch, batch_idx) if automatic else super().training_step(batch, batch_idx)
+            )
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1) if automatic else super().configure_optimizers()
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    monitor, _ = curve_of(Half(), max_epochs=1, batches=8, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+    assert monitor.curve.S.tolist() == list(range(1, 9))
+    assert monitor.curve.L.tolist() == list(range(1, 9))
+
+
+def test_a_run_in_bf16_is_warned_of_its_losses() -> None:
+    class Plain(type(scripted_module())):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.layer(batch).pow(2).mean()
+
+    with pytest.warns(ScalingWarning, match="bfloat16"):
+        curve_of(Plain(), max_steps=5, precision="bf16-true")
+
+
+def test_lazy_modules_are_counted_after_their_first_batch() -> None:
+    class Lazy(Rising):
+        def __init__(self) -> None:
+            super().__init__()
+            self.late = torch.nn.LazyLinear(5)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return super().training_step(batch, batch_idx) + 0.0 * self.late(batch).mean()
+
+    monitor, _ = curve_of(Lazy(), max_steps=12)
+    assert monitor.curve.N == (2 + 1) + (2 * 5 + 5)
+
+
+def test_a_batch_size_that_changes_is_noticed_and_a_short_last_batch_is_not() -> None:
+    class Tokens(Rising):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.layer(torch.zeros(1, 2)).mean() * 0.0 + 2.0
+
+    batches = [[0] * size for size in [4] * 12 + [8] * 13 + [1]]
+    tokens = torch.zeros(1, 10, dtype=torch.long)
+    monitor = ScalingLawMonitor(verbose=False)
+    trainer(monitor, max_epochs=1).fit(Tokens(), DataLoader(tokens, batch_sampler=batches))  # type: ignore[arg-type]
+    assert monitor.curve.B is not None
+    assert monitor.curve.B[:10].tolist() == [40] * 10
+    assert monitor.curve.B[-1] == 80
+    assert set(monitor.curve.B.tolist()) == {40, 80}
+
+
+@pytest.mark.parametrize(("interval", "known"), [("step", True), ("epoch", False)])
+def test_schedulers_stepped_by_hand_hold_if_declared_and_are_found_out_if_not(interval: str, known: bool) -> None:
+    class Steps(Manual):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = Rising.training_step(self, batch, batch_idx)
+            optimizer = self.optimizers()
+            self.manual_backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            self.lr_schedulers().step()
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.98)
+            return [optimizer], [{"scheduler": scheduler, "interval": interval}]
+
+    monitor, _ = curve_of(Steps(returns=True), max_epochs=1, batches=120)
+    assert monitor.forecast is not None
+    assert monitor.forecast.schedule_known == known

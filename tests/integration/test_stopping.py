@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_scaling import (
     Action,
@@ -13,9 +17,10 @@ from lightning_scaling import (
     Reason,
     ScalingLawMonitor,
     TargetUnreachable,
+    Verdict,
 )
 from lightning_scaling.host import session
-from tests.trainers import QUIET, T, fit, law, loader, scripted_module, trainer, watch
+from tests.trainers import QUIET, T, fit, law, loader, scripted_module, trainer, validate, validated_module, watch
 
 pytestmark = QUIET
 
@@ -70,3 +75,71 @@ def test_spike_of_nan_losses_is_survived() -> None:
     assert runner.global_step == T
     assert monitor.forecast is not None
     assert monitor.forecast.final_loss.low < law(T) < monitor.forecast.final_loss.high
+
+
+@pytest.mark.parametrize("monitor", [None, "val_loss"])
+@pytest.mark.parametrize("begins", [3, 200])
+def test_a_training_loss_that_breaks_ends_the_run_whatever_is_monitored(monitor: str | None, begins: int) -> None:
+    module = validated_module(loss=lambda s: law(s) if s < begins else math.nan)
+    watcher = ScalingLawMonitor(monitor, stop=Diverged(), verbose=False)
+    runner = validate(watcher, steps=2000, every=100, module=module)
+    assert begins < runner.global_step <= begins + session.BUFFER + 3
+    assert watcher.advice is not None
+    assert (watcher.advice.action, watcher.advice.reason) == (Action.STOP, Reason.DIVERGED)
+    assert "NaN" in watcher.summary()
+
+
+def test_a_metric_of_a_run_that_recovers_is_forecast_again() -> None:
+    module = validated_module(loss=lambda s: math.nan if 100 <= s < 145 else law(s))
+    monitor = ScalingLawMonitor("val_loss", verbose=False)
+    assert validate(monitor, module=module).global_step == T
+    verdicts = {r.step: r.verdict for r in monitor.history}
+    assert Verdict.DIVERGED in verdicts.values()
+    assert monitor.history[-1].verdict.usable
+    assert "held the loss" in monitor.summary()
+
+
+def test_the_reason_is_the_same_in_the_log_the_checkpoint_and_the_advice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monitor = ScalingLawMonitor(stop=TargetUnreachable(loss=1.5))
+    with caplog.at_level("INFO"):
+        runner = fit(monitor)
+    assert runner.global_step < T
+    assert monitor.advice is not None
+    assert monitor.advice.reason is Reason.TARGET_UNREACHABLE
+    said = [r.getMessage() for r in caplog.records if "The run is being stopped." in r.getMessage()]
+    assert said == [f"{monitor.advice.sentence} The run is being stopped."]
+    runner.save_checkpoint(tmp_path / "end.ckpt")
+    state = torch.load(tmp_path / "end.ckpt", weights_only=True)["callbacks"]["ScalingLawMonitor"]
+    assert state["stopped_by"] == "TARGET_UNREACHABLE"
+    assert state["live"]["advice"][:3] == ["STOP", "TARGET_UNREACHABLE", monitor.advice.sentence]
+
+
+def test_the_last_validation_and_checkpoint_are_those_of_any_stop(tmp_path: Path) -> None:
+    def run(folder: str, stopper: Any) -> tuple[list[str], list[str], int]:
+        hooks = ("on_validation_end", "on_train_epoch_end", "on_save_checkpoint", "on_train_end")
+        seen: list[str] = []
+        record = {name: lambda self, t, *a, name=name: seen.append(f"{name} {t.global_step}") for name in hooks}
+        keep = ModelCheckpoint(tmp_path / folder)
+        runner = validate(stopper, watch(**record), keep, steps=2000, every=150, enable_checkpointing=True)
+        return seen, sorted(path.name for path in (tmp_path / folder).iterdir()), runner.global_step
+
+    ours = run("ours", ScalingLawMonitor(stop=TargetUnreachable(loss=1.5), verbose=False))
+    end = ours[2]
+    stop_there = watch(
+        on_train_batch_end=lambda self, t, *a: setattr(t, "should_stop", t.should_stop or t.global_step == end)
+    )
+    assert run("theirs", stop_there) == ours
+    assert f"on_validation_end {end}" in ours[0]
+    assert len(ours[1]) == 1
+
+
+def test_a_stop_of_somebody_else_is_left_standing() -> None:
+    def asks(self: Any, runner: Any, *args: Any) -> None:
+        runner.should_stop = runner.should_stop or runner.global_step == 150
+
+    runner = fit(ScalingLawMonitor(stop=TargetUnreachable(loss=0.1), verbose=False), watch(on_train_batch_start=asks))
+    assert runner.global_step <= 151
+    eager = fit(watch(on_train_batch_start=asks), ScalingLawMonitor(stop=Diverged(), verbose=False))
+    assert eager.global_step == 151

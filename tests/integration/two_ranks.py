@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import sys
 import warnings
@@ -18,12 +20,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
-from lightning_scaling import LoopMonitor, ScalingLawMonitor, TargetUnreachable, live, recorder
+from lightning_scaling import Diverged, LoopMonitor, ScalingLawMonitor, TargetUnreachable, live, recorder
 from lightning_scaling.guest import GuestMonitor
 from lightning_scaling.host.size import model_size
 from lightning_scaling.host.steps import StepTracker
 from tests.host.test_size import GPT
 from tests.trainers import law, loader
+
+RANK = int(os.environ["LOCAL_RANK"])
 
 torch.set_num_threads(1)
 warnings.simplefilter("ignore")
@@ -42,6 +46,29 @@ class Ranked(LightningModule):
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Learning(Ranked):
+    """Learns from noise; on rank 1 its loss breaks, or it raises, or it stops alone, after step 40."""
+
+    def __init__(self, fault: str = "") -> None:
+        super().__init__()
+        self.fault = fault
+        torch.manual_seed(3)
+        self.layer = torch.nn.Linear(2, 1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = (self.layer(batch + torch.randn(1, 2)) - 1.0).pow(2).mean() + super().training_step(batch, batch_idx)
+        if self.global_rank and self.trainer.global_step >= 40:
+            if self.fault == "raises":
+                raise RuntimeError("only here")
+            self.trainer.should_stop = self.fault == "stops alone"
+            if self.fault == "is NaN":
+                return loss.detach() * math.nan + loss
+        return loss
+
+    def weights(self) -> str:
+        return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in self.parameters())).hexdigest()
 
 
 class Logging(Ranked):
@@ -81,7 +108,7 @@ class Count(Callback):
 
 def fit(
     name: str,
-    monitor: ScalingLawMonitor,
+    monitor: ScalingLawMonitor | None,
     steps: int,
     *others: Any,
     ckpt_path: Path | None = None,
@@ -100,23 +127,30 @@ def fit(
         enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in others),
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[*([] if only_rank_0 and int(os.environ["LOCAL_RANK"]) else [monitor]), count, *others],
+        callbacks=[*([] if not monitor or (only_rank_0 and RANK) else [monitor]), count, *others],
         **settings,
     )
     module = module or Ranked()
     validation = loader(2) if isinstance(module, Logging) else None
-    trainer.fit(module, loader(2 * (batches or steps)), validation, ckpt_path=ckpt_path)
+    error = ""
+    try:
+        trainer.fit(module, loader(2 * (batches or steps)), validation, ckpt_path=ckpt_path)
+    except RuntimeError as raised:
+        error = str(raised)
+    known = monitor or ScalingLawMonitor()
     report = {
         "scenario": name,
         "rank": trainer.global_rank,
         "ended": trainer.global_step,
         "collectives": count.steps,
         "metrics": {key: float(value) for key, value in trainer.callback_metrics.items()},
-        "S": monitor.curve.S.tolist(),
-        "L": monitor.curve.L.tolist(),
-        "forecasts": [r.step for r in monitor.history],
-        "seen": {name: f.final_loss.mid for name, f in monitor.forecasts.items()},
-        "stopped_by": None if monitor._session is None else monitor._session.stopped_by,
+        "S": known.curve.S.tolist(),
+        "L": known.curve.L.tolist(),
+        "forecasts": [r.step for r in known.history],
+        "seen": {name: f.final_loss.mid for name, f in known.forecasts.items()},
+        "stopped_by": None if known._session is None else known._session.stopped_by,
+        "error": error,
+        "weights": module.weights() if isinstance(module, Learning) else "",
     }
     print(json.dumps(report), flush=True)
     return trainer
@@ -142,6 +176,9 @@ def main(folder: Path) -> None:
     fit("metric resumed", again, 500, ckpt_path=folder / "metric.ckpt", **with_validation)
     epochs: dict[str, Any] = {"module": Logging(), "batches": 20}
     fit("epoch metric", ScalingLawMonitor("nll", verbose=False), 400, **epochs)
+    fit("beside", ScalingLawMonitor(verbose=False), 80, module=Learning())
+    fit("without", None, 80, module=Learning())
+    fit("one rank is NaN", ScalingLawMonitor(stop=Diverged(), verbose=False), 300, module=Learning("is NaN"))
     fit("guests", GuestMonitor(verbose=False), 200)
     fit("guest of rank 0", GuestMonitor(verbose=False), 200, only_rank_0=True)
 
@@ -181,6 +218,19 @@ def main(folder: Path) -> None:
     fit("one rank fails", ScalingLawMonitor(stop=stop, verbose=False), 400)
     fit("one rank fails beside a metric", ScalingLawMonitor("nll", stop, verbose=False), 400, **epochs)
     StepTracker.before_optimizer_step = original
+
+
+def apart() -> None:
+    """One rank leaves the run; what is left of the process group is given up each time."""
+    for port, (fault, monitor) in zip(
+        os.environ["SPARE_PORTS"].split(),
+        ((f, m) for f in ("raises", "stops alone") for m in (True, False)),
+        strict=True,
+    ):
+        dist.destroy_process_group()
+        os.environ["MASTER_PORT"] = port
+        name = f"one rank {fault}" + ("" if monitor else ", without")
+        fit(name, ScalingLawMonitor(verbose=False) if monitor else None, 200, module=Learning(fault))
 
 
 def sizes() -> None:
@@ -237,4 +287,5 @@ if __name__ == "__main__":
     loops()
     # Lightning leaves the process group to the exit of the interpreter, where gloo's threads may abort the process.
     dist.barrier()
+    apart()
     dist.destroy_process_group()

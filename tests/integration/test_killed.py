@@ -1,0 +1,59 @@
+"""Runs killed with SIGKILL at random steps and resumed know, to the bit, what runs never killed know."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.killed import KILLS, RUNS
+from tests.trainers import QUIET, REPEATS_A_BATCH
+
+pytestmark = [
+    *QUIET,
+    pytest.mark.skipif(REPEATS_A_BATCH, reason="this Lightning does not go on where it was, but a batch before"),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),
+]
+
+Ends = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ends]:
+    """What was known at the end of each run, by run, and by whether it was ``whole`` or ``killed``."""
+    folder, root = tmp_path_factory.mktemp("killed"), Path(__file__).parents[2]
+    # Threads of a numerical library would not survive a fork.
+    alone = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.integration.killed", str(folder)],
+        cwd=root,
+        env=os.environ | alone,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in RUNS}
+
+
+def test_fifty_kills(ends: dict[str, Ends]) -> None:
+    statuses = [status for run in ends.values() for status in run["killed"]["statuses"]]
+    assert statuses.count(-9) == KILLS == 50
+    assert statuses.count(0) == len(RUNS)
+    assert all(run["whole"]["statuses"] == [0] for run in ends.values())
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_is_known_is_known_to_the_bit(ends: dict[str, Ends], name: str) -> None:
+    whole, killed = ends[name]["whole"], ends[name]["killed"]
+    assert killed["ended"] == whole["ended"] == RUNS[name].steps
+    assert len(whole["state"]["live"]["ledger"]["rows"]) >= 10
+    for part in whole["state"]:  # equal as text: NaN is equal to NaN there, and no digit is lost
+        assert json.dumps(killed["state"][part]) == json.dumps(whole["state"][part]), part
+    assert killed["summary"] == whole["summary"]
