@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from lightning_scaling.advice import (
         Action,
         Advice,
+        ComputeEfficient,
         Converged,
         Diverged,
+        Overfitting,
         Reason,
         StopRule,
         TargetUnreachable,
         advise,
     )
+    from lightning_scaling.alternatives import Alternative, Price, decay_now, longer
     from lightning_scaling.callback import ScalingLawMonitor
     from lightning_scaling.curve import LossCurve
     from lightning_scaling.errors import FitError, LightningScalingError, ScalingWarning
@@ -39,6 +42,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Action",
     "Advice",
+    "Alternative",
+    "ComputeEfficient",
     "Converged",
     "CriticalBatch",
     "CurveBuilder",
@@ -52,6 +57,8 @@ __all__ = [
     "LightningScalingError",
     "LoopMonitor",
     "LossCurve",
+    "Overfitting",
+    "Price",
     "Reason",
     "S_min",
     "ScalingLawMonitor",
@@ -60,12 +67,16 @@ __all__ = [
     "TargetUnreachable",
     "Verdict",
     "advise",
+    "decay_now",
     "forecast",
+    "longer",
 ]
 
 _MODULE_OF = {
     "Action": "advice",
     "Advice": "advice",
+    "Alternative": "alternatives",
+    "ComputeEfficient": "advice",
     "Converged": "advice",
     "CriticalBatch": "laws",
     "CurveBuilder": "windows",
@@ -79,6 +90,8 @@ _MODULE_OF = {
     "LightningScalingError": "errors",
     "LoopMonitor": "loop",
     "LossCurve": "curve",
+    "Overfitting": "advice",
+    "Price": "alternatives",
     "Reason": "advice",
     "S_min": "laws",
     "ScalingLawMonitor": "callback",
@@ -87,7 +100,9 @@ _MODULE_OF = {
     "TargetUnreachable": "advice",
     "Verdict": "verdict",
     "advise": "advice",
+    "decay_now": "alternatives",
     "forecast": "forecast",
+    "longer": "alternatives",
 }
 
 

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 NAMES = [
     "Action",
     "Advice",
+    "Alternative",
+    "ComputeEfficient",
     "Converged",
     "CriticalBatch",
     "CurveBuilder",
@@ -28,6 +30,8 @@ NAMES = [
     "LightningScalingError",
     "LoopMonitor",
     "LossCurve",
+    "Overfitting",
+    "Price",
     "Reason",
     "S_min",
     "ScalingLawMonitor",
@@ -36,7 +40,9 @@ NAMES = [
     "TargetUnreachable",
     "Verdict",
     "advise",
+    "decay_now",
     "forecast",
+    "longer",
 ]
 
 
