@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from lightning_scaling.advice import (
         Action,
         Advice,
+        ComputeEfficient,
         Converged,
         Diverged,
+        Overfitting,
         Reason,
         StopRule,
         TargetUnreachable,
         advise,
     )
+    from lightning_scaling.alternatives import Alternative, Price, decay_now, longer
     from lightning_scaling.batch_size.critical import fit_critical_batch
     from lightning_scaling.batch_size.noise_scale import NoiseScale
     from lightning_scaling.batch_size.trade import batch_trade
@@ -55,6 +58,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Action",
     "Advice",
+    "Alternative",
+    "ComputeEfficient",
     "Converged",
     "CriticalBatch",
     "CurveBuilder",
@@ -76,8 +81,10 @@ __all__ = [
     "LoopMonitor",
     "LossCurve",
     "NoiseScale",
+    "Overfitting",
     "Plan",
     "PlanLaws",
+    "Price",
     "Reason",
     "RunStore",
     "S_min",
@@ -90,14 +97,18 @@ __all__ = [
     "Verdict",
     "advise",
     "batch_trade",
+    "decay_now",
     "fit_critical_batch",
     "forecast",
+    "longer",
     "plan",
 ]
 
 _MODULE_OF = {
     "Action": "advice",
     "Advice": "advice",
+    "Alternative": "alternatives",
+    "ComputeEfficient": "advice",
     "Converged": "advice",
     "CriticalBatch": "laws",
     "CurveBuilder": "windows",
@@ -119,8 +130,10 @@ _MODULE_OF = {
     "LoopMonitor": "loop",
     "LossCurve": "curve",
     "NoiseScale": "batch_size.noise_scale",
+    "Overfitting": "advice",
     "Plan": "planner",
     "PlanLaws": "planner",
+    "Price": "alternatives",
     "Reason": "advice",
     "RunStore": "store",
     "S_min": "laws",
@@ -133,8 +146,10 @@ _MODULE_OF = {
     "Verdict": "verdict",
     "advise": "advice",
     "batch_trade": "batch_size.trade",
+    "decay_now": "alternatives",
     "fit_critical_batch": "batch_size.critical",
     "forecast": "forecast",
+    "longer": "alternatives",
     "plan": "planner",
 }
 

@@ -16,7 +16,7 @@ __all__ = ["callbacks"]
 SWITCH, ARGUMENTS = "LIGHTNING_SCALING", "LIGHTNING_SCALING_ARGS"
 _OFF = ("", "0", "false", "no", "off")
 #: What a monitor takes here; who wants a run to be stopped says so in the script.
-_NAMES = ("horizon", "lr_schedule", "N", "tokens_per_step", "level", "refits", "name", "verbose")
+_NAMES = ("horizon", "lr_schedule", "N", "tokens_per_step", "level", "refits", "name", "verbose", "price_per_hour")
 
 
 def callbacks() -> list[Any]:

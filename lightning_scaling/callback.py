@@ -9,11 +9,12 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 
 from lightning_scaling._lightning import callback_base
 from lightning_scaling.advice import Advice, StopRule
+from lightning_scaling.alternatives import Alternative
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.host.session import Session
-from lightning_scaling.host.settings import Settings
+from lightning_scaling.host.settings import Settings, require_held_out
 from lightning_scaling.ledger import ForecastRecord
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ class ScalingLawMonitor(LightningCallback):
     - the same numbers, once known, in ``trainer.callback_metrics``, where ``ModelCheckpoint`` and
       ``EarlyStopping(..., strict=False)`` find them; to keep the best weights monitor ``scaling/loss``, for a forecast
       of the end can be low early and rise;
-    - one sentence when the advice changes and at each quarter of the run, and at the end a table of the forecasts
-      beside what happened.
+    - one sentence when the advice changes and at each quarter of the run, there with what it would come to if the
+      learning rate fell now (`alternatives`), and at the end a table of the forecasts beside what happened.
 
     All of this speaks of the loss that ``monitor`` names: the training loss of every optimizer step unless told
     otherwise. A second loss is forecast beside it, without rules: the training loss where a metric is monitored, and
@@ -82,6 +83,8 @@ class ScalingLawMonitor(LightningCallback):
             metric so many first values are each followed by a fit as well.
         name: Prefix of the metrics; tells two monitors of one Trainer apart.
         verbose: Whether to print the sentences and the closing table.
+        price_per_hour: Price of an hour of all machines together [any money]; with it the quarters of the run also say
+            what other ways to go on would cost.
 
     Raises:
         TypeError: If an argument is of the wrong kind, such as a ``stop`` that is no rule.
@@ -114,11 +117,13 @@ class ScalingLawMonitor(LightningCallback):
         refits: int = 40,
         name: str = "scaling",
         verbose: bool = True,
+        price_per_hour: float | None = None,
     ) -> None:
         super().__init__()
         self._settings = Settings.of(
-            monitor, stop, horizon, lr_schedule, N, tokens_per_step, level, refits, name, verbose
+            monitor, stop, horizon, lr_schedule, N, tokens_per_step, level, refits, name, verbose, price_per_hour
         )
+        require_held_out(monitor, self._settings.rules)
         if name != "scaling":
             self.state_key = f"ScalingLawMonitor[{name}]"
         self._session: Session | None = None
@@ -149,6 +154,15 @@ class ScalingLawMonitor(LightningCallback):
     def history(self) -> tuple[ForecastRecord, ...]:
         """All forecasts so far, oldest first."""
         return () if self._session is None else self._session.losses.main.live.ledger.records
+
+    @property
+    def alternatives(self) -> Mapping[str, Alternative]:
+        """What else could be done, as it stood at the last quarter of the run: ``"decay now"`` and ``"longer"``.
+
+        Decaying now is compared where the rate is held at its peak, which a constant schedule does, and WSD before its
+        decay. Empty before the first quarter, and where the learning rate ahead is not known.
+        """
+        return {} if self._session is None else self._session.advisor.alternatives
 
     @property
     def curve(self) -> LossCurve:

@@ -113,6 +113,8 @@ def forecast(
         unit=curve.unit,
         seconds=time.perf_counter() - started,
         n_siblings=0 if borrowed is None else len(borrowed.relatives),
+        N=curve.N,
+        B=None if curve.B is None or not len(curve) or curve.B[-1] <= 0.0 else float(curve.B[-1]),
         _posterior=told,
         _curve=short,
     )

@@ -13,7 +13,7 @@ from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.stairs import has_stairs
 from lightning_scaling.verdict import Verdict
 
-__all__ = ["decay_done", "judge"]
+__all__ = ["decay_done", "is_identified", "judge"]
 
 #: As many non-finite losses in a row are a broken run; one may be an overflow that mixed precision skips.
 BROKEN_AFTER = 3
@@ -63,9 +63,12 @@ def judge(
         return Verdict.FLAT
     if decay_done(schedule, curve.step) < SMALL_FALL:
         return Verdict.BEFORE_DECAY
-    if float(converged.half_width) > VAGUE * (float(present.mid) - float(converged.mid)):
-        return Verdict.NOT_IDENTIFIED
-    return Verdict.OK
+    return Verdict.OK if is_identified(present, converged) else Verdict.NOT_IDENTIFIED
+
+
+def is_identified(present: Interval, converged: Interval) -> bool:
+    """Tell whether the converged loss is known to half of the distance to it."""
+    return not float(converged.half_width) > VAGUE * (float(present.mid) - float(converged.mid))
 
 
 def _in_warm_up(curve: LossCurve, schedule: LRSchedule) -> bool:

@@ -60,6 +60,7 @@ class LiveForecast:
         ledger: All forecasts so far.
         wants_stop: Whether a rule that may act says stop.
         acts_on: The reason of that rule.
+        at_quarter: Whether the newest forecast is the first after a quarter of the run.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class LiveForecast:
         self._departures = 0
         self.acts_on: Reason | None = None
         self._passed = 0
+        self.at_quarter = False
         self._said = (Action.WAIT, Reason.NO_FORECAST, False)  # goes without saying
 
     def plan(self, horizon: int | None, rates: FloatArray | None, *, step: int = 0) -> None:
@@ -135,7 +137,8 @@ class LiveForecast:
         self.sentence = self._spoken()
         said = (self.advice.action, self.advice.reason, self.wants_stop)
         passed = 0 if not self.horizon else sum(curve.step >= share * self.horizon for share in _MILESTONES)
-        changed = said != self._said or (passed > self._passed and self.forecast.verdict.usable)
+        self.at_quarter = passed > self._passed and self.forecast.verdict.usable
+        changed = said != self._said or self.at_quarter
         self._said, self._passed = said, passed
         return changed
 

@@ -58,6 +58,8 @@ class Forecast:
         unit: Unit of the loss.
         seconds: Time that the forecast took [s].
         n_siblings: Finished runs of a store that it has borrowed from.
+        N: Non-embedding parameters, None where the curve does not say.
+        B: Newest batch size [tokens or samples per step], None where the curve does not say.
     """
 
     step: int
@@ -78,6 +80,8 @@ class Forecast:
     unit: str
     seconds: float
     n_siblings: int = 0
+    N: float | None = None
+    B: float | None = None
     _posterior: Posterior | Unbegun | None = field(default=None, repr=False)
     _curve: LossCurve | None = field(default=None, repr=False)
 
@@ -138,6 +142,24 @@ class Forecast:
             return float("nan")
         mixture = self._final if S is None else self._loss(np.array([float(S)]))
         return float(np.clip(mixture.cdf(loss)[0], 0.0, 1.0))
+
+    def probability_converged_below(self, loss: float) -> float:
+        """Return the probability that the converged loss is at most ``loss``.
+
+        Args:
+            loss: A loss [unit of the curve].
+
+        Returns:
+            Probability [1]; NaN where nothing can be said.
+        """
+        if not isinstance(self._posterior, Posterior):
+            return float("nan")
+        return float(np.clip(self._posterior.converged().cdf(loss)[0], 0.0, 1.0))
+
+    @property
+    def positive(self) -> bool:
+        """Whether every loss so far was above 0: such a loss is taken to stay so, any other can fall to 0 and below."""
+        return self._curve is not None and len(self._curve) > 0 and bool(self._curve.L.min() > 0.0)
 
     def probability_gain_above(self, gain: float) -> float:
         """Return the probability that the loss still falls by more than ``gain`` up to the planned end.

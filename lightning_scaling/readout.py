@@ -10,22 +10,28 @@ from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.interval import Interval
 from lightning_scaling.siblings.before_start import Unbegun
 
-__all__ = ["discrete", "interval_of", "joined", "now_final_gain", "one_of", "unknown"]
+__all__ = ["discrete", "interval_of", "joined", "last_part", "now_final_gain", "one_of", "unknown"]
 
 FloatArray = NDArray[np.float64]
 
 
 def now_final_gain(posterior: Posterior | Unbegun, step: int, horizon: int | None) -> GaussianMixture:
     """Return the loss now, the loss over the last 2 % of the run, and the first minus the second."""
-    now, end = float(step), float(step if horizon is None else horizon)
-    # The loss hardly bends over 2 % of a run: its mean there is its value in the middle of what of them is to come.
-    middle = max(end - 0.01 * end, 0.5 * (now + end))
+    now, middle = float(step), last_part(step, step if horizon is None else horizon)
     if isinstance(posterior, Unbegun):
         mixture = posterior.loss([middle])
         nothing = np.full_like(mixture.means, np.nan)
         means, sds = (np.concatenate((nothing, x, nothing), axis=1) for x in (mixture.means, mixture.sds))
         return GaussianMixture(mixture.weights, means, sds)
     return posterior.loss([now, middle], combine=[[1.0, 0.0, 1.0], [0.0, 1.0, -1.0]])
+
+
+def last_part(step: int, horizon: int) -> float:
+    """Return the step at which the loss is its mean over the last 2 % of the run, or what of them is to come.
+
+    The loss hardly bends over 2 % of a run: its mean there is its value in their middle.
+    """
+    return max(0.99 * horizon, 0.5 * (step + horizon))
 
 
 def one_of(mixture: GaussianMixture, k: int, least: float = -np.inf) -> GaussianMixture:

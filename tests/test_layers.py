@@ -42,6 +42,8 @@ LAYERS: dict[str, set[str]] = {
     "readout": NUMBERS,
     "projection": NUMBERS,
     "forecast": NUMBERS,
+    "comparison": NUMBERS,
+    "alternatives": NUMBERS,
     "advice": NUMBERS,
     "refits": set(),
     "live": NUMBERS,

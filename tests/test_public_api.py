@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 NAMES = [
     "Action",
     "Advice",
+    "Alternative",
+    "ComputeEfficient",
     "Converged",
     "CriticalBatch",
     "CurveBuilder",
@@ -36,8 +38,10 @@ NAMES = [
     "LoopMonitor",
     "LossCurve",
     "NoiseScale",
+    "Overfitting",
     "Plan",
     "PlanLaws",
+    "Price",
     "Reason",
     "RunStore",
     "S_min",
@@ -50,8 +54,10 @@ NAMES = [
     "Verdict",
     "advise",
     "batch_trade",
+    "decay_now",
     "fit_critical_batch",
     "forecast",
+    "longer",
     "plan",
 ]
 

@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
+from lightning_scaling.host.advisor import Advisor
 from lightning_scaling.host.batch import BatchSize, batch_size, data_ranks
 from lightning_scaling.host.horizon import PlannedEnd, planned_end
 from lightning_scaling.host.losses import Losses
@@ -72,6 +73,7 @@ class Session:
         except Exception as error:  # losses are recorded all the same, and other ranks count on it
             self.plan = Plan(PlannedEnd(None, f"{type(error).__name__}: {error}"), None, "")
         self._next_flush = self._flush_after(self.tracker.step)
+        self.advisor = Advisor(settings.price_per_hour, self.tracker.step)
 
     # Between the hooks ------------------------------------------------------------------------------------------------
 
@@ -334,7 +336,8 @@ class Session:
 
     def _refit(self, trainer: Any, series: Series, *, logged_at: int) -> None:
         losses, main, values = self.losses, self.losses.main.live, series.live.values
-        changed = series.live.refit(losses.curve(series, self._N))
+        curve = losses.curve(series, self._N)
+        changed = series.live.refit(curve)
         self._outlets.log(trainer, losses.numbers(series, values()), logged_at)
         if self.across_ranks:
             losses.steps.recorder.note = [float(main.wants_stop), 1.0, *main.values(), *losses.beside.live.values()]
@@ -343,8 +346,9 @@ class Session:
             self._offer(trainer, series, values())
         if series is losses.main:
             self._outlets.show(trainer, main.reading())
+            more = self.advisor.renew(main, curve, step=self.tracker.step) if main.at_quarter else ""
             if changed and self.settings.verbose:
-                self._outlets.say(trainer, losses.sentence())
+                self._outlets.say(trainer, losses.sentence() + more)
 
     def _introduce(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         """Say once what was found; only after the first step do lazy modules and the batch size show."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_scaling.advice import StopRule
+from lightning_scaling.advice import Overfitting, StopRule
 from lightning_scaling.live import METRICS
 
 
@@ -32,6 +32,7 @@ class Settings:
     refits: int
     name: str
     verbose: bool
+    price_per_hour: float | None = None
     across_ranks: bool = True  # else rank 0 follows its own loss and asks no other rank for anything
 
     @classmethod
@@ -47,6 +48,7 @@ class Settings:
         refits: int,
         name: str,
         verbose: bool,
+        price_per_hour: float | None = None,
     ) -> Settings:
         """Check the arguments of a monitor."""
         _require_key(monitor, name)
@@ -62,6 +64,13 @@ class Settings:
         if not name:
             raise ValueError(
                 f"Expected name to be a word to put before the metrics, got {name!r}, so give e.g. 'scaling'."
+            )
+        if price_per_hour is not None and not (
+            _is_number(price_per_hour) and math.isfinite(price_per_hour) and price_per_hour >= 0.0
+        ):
+            raise ValueError(
+                f"Expected price_per_hour to be a number >= 0, got {price_per_hour!r}, so give what an hour of all "
+                "machines together costs, or leave it out."
             )
         rates = _rates(lr_schedule)
         if rates is not None and horizon is not None and rates.size != horizon:
@@ -80,6 +89,21 @@ class Settings:
             refits=refits,
             name=name,
             verbose=bool(verbose),
+            price_per_hour=None if price_per_hour is None else float(price_per_hour),
+        )
+
+
+def require_held_out(monitor: str | None, rules: Sequence[StopRule]) -> None:
+    """Raise where a rule for held-out losses alone is to judge the training loss.
+
+    Raises:
+        ValueError: For an `Overfitting` without D, where no metric is monitored.
+    """
+    if monitor is None and any(isinstance(rule, Overfitting) and rule.D is None for rule in rules):
+        raise ValueError(
+            "Expected a validation loss to be monitored for Overfitting(), got the training loss, which does not turn, "
+            "so give its key first, ScalingLawMonitor('val_loss', stop=Overfitting()), or the tokens of the training "
+            "data, Overfitting(D=…)."
         )
 
 

@@ -1,0 +1,112 @@
+"""What else could be done, in real fits: told at the quarters, and rules for a model too small or data too few."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_scaling import (
+    Alternative,
+    ComputeEfficient,
+    Overfitting,
+    Reason,
+    ScalingLawMonitor,
+    alternatives,
+)
+from tests.trainers import QUIET, T, cosine, fit, law, scripted_module, validate, validated_module
+
+pytestmark = QUIET
+
+
+def hold(module: Any) -> Any:
+    """Return an optimizer with a scheduler that holds its rate, which a monitor can replay."""
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    return [optimizer], [
+        {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0), "interval": "step"}
+    ]
+
+
+def sentences(caplog: pytest.LogCaptureFixture, monitor: Any, **settings: Any) -> list[str]:
+    with caplog.at_level("INFO"):
+        fit(monitor, **settings)
+    messages = [record.getMessage() for record in caplog.records]
+    return [message for message in messages if message.startswith("Step ")]
+
+
+def test_quarters_tell_of_a_decay_now_and_of_nothing_else(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits, forecast = [], alternatives.forecast
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        fits.append(options["horizon"])
+        return forecast(*arguments, **options)
+
+    monkeypatch.setattr(alternatives, "forecast", counted)
+    monitor = ScalingLawMonitor()
+    assert monitor.alternatives == {}
+    said = sentences(caplog, monitor, module=scripted_module(configure=hold))
+    told = [re.search(r"Decaying now over (\d+) steps would end at [\d.±]+ instead of", text) for text in said]
+    assert [int(found[1]) for found in told if found] == [20, 40, 60]
+    assert len(fits) == 6  # two at each quarter
+    assert list(monitor.alternatives) == ["decay now", "longer"]
+    found = monitor.alternatives["decay now"]
+    assert isinstance(found, Alternative)
+    assert found.planned.step == 300
+    assert found.price is not None
+    assert found.money is None
+
+
+def test_with_a_price_longer_runs_are_told_of_too(caplog: pytest.LogCaptureFixture) -> None:
+    monitor = ScalingLawMonitor(price_per_hour=36.0)
+    said = sentences(caplog, monitor, module=scripted_module(configure=cosine(T)))
+    assert sum("Training for 800 steps would end at" in text and "in money more" in text for text in said) == 3
+    assert not any("Decaying now" in text for text in said)
+    assert monitor.alternatives["longer"].money > 0.0  # type: ignore[operator]
+
+
+def test_a_run_that_fails_to_be_compared_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alternatives, "forecast", lambda *a, **k: 1 / 0)
+    monitor = ScalingLawMonitor(verbose=False)
+    assert fit(monitor).global_step == T
+    assert monitor.alternatives == {}
+    assert monitor.forecast is not None
+    assert monitor.forecast.step == T
+
+
+def test_a_run_past_its_compute_efficient_loss_is_stopped() -> None:
+    monitor = ScalingLawMonitor(stop=ComputeEfficient(), verbose=False)
+    runner = fit(monitor, steps=4000, module=scripted_module(configure=hold))
+    assert monitor.advice is not None
+    assert monitor.advice.reason is Reason.COMPUTE_EFFICIENT
+    assert 800 <= runner.global_step < 2500
+    assert law(runner.global_step) < 1.11 * 2.0
+    assert "compute efficient" in monitor.summary()
+
+
+def test_a_validation_loss_that_turns_is_stopped() -> None:
+    def turns(step: int) -> float:
+        return 2.0 + 2.0 * step**-0.5 + 1e-3 * max(step - 300, 0)
+
+    monitor = ScalingLawMonitor("val_loss", stop=Overfitting(), verbose=False)
+    runner = validate(monitor, steps=1000, module=validated_module(turns, configure=hold))
+    assert monitor.advice is not None
+    assert monitor.advice.reason is Reason.OVERFITTING
+    assert abs(monitor.advice.evidence["best_step"] - 300) <= 50
+    assert 350 < runner.global_step < 800
+
+
+def test_overfitting_of_a_training_loss_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Expected a validation loss .* ScalingLawMonitor\('val_loss'"):
+        ScalingLawMonitor(stop=[ComputeEfficient(), Overfitting()])
+    ScalingLawMonitor(stop=Overfitting(D=1e9))
+    ScalingLawMonitor("val_loss", stop=Overfitting())
+
+
+@pytest.mark.parametrize("price", [-1.0, float("nan"), "2", True])
+def test_a_bad_price(price: Any) -> None:
+    with pytest.raises(ValueError, match="Expected price_per_hour"):
+        ScalingLawMonitor(price_per_hour=price)
