@@ -16,6 +16,7 @@ from lightning_scaling.forecast import Forecast
 from lightning_scaling.host.session import Session
 from lightning_scaling.host.settings import Settings, require_held_out
 from lightning_scaling.ledger import ForecastRecord
+from lightning_scaling.store import RunStore
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback as LightningCallback
@@ -85,6 +86,10 @@ class ScalingLawMonitor(LightningCallback):
         verbose: Whether to print the sentences and the closing table.
         price_per_hour: Price of an hour of all machines together [any money]; with it the quarters of the run also say
             what other ways to go on would cost.
+        store: A `RunStore`, or the folder or URL of one, such as ``s3://bucket/runs``. Its finished runs of the same
+            loss are read at the start, and those that are kin to this one make its forecasts sharper; the run itself
+            is written into it at each forecast, in a thread, and at its end. A store that fails is warned of once.
+        tags: What tells this run apart in the store, such as ``{"task": "text"}``.
 
     Raises:
         TypeError: If an argument is of the wrong kind, such as a ``stop`` that is no rule.
@@ -118,10 +123,24 @@ class ScalingLawMonitor(LightningCallback):
         name: str = "scaling",
         verbose: bool = True,
         price_per_hour: float | None = None,
+        store: str | RunStore | None = None,
+        tags: dict[str, str | int | float | bool] | None = None,
     ) -> None:
         super().__init__()
         self._settings = Settings.of(
-            monitor, stop, horizon, lr_schedule, N, tokens_per_step, level, refits, name, verbose, price_per_hour
+            monitor,
+            stop,
+            horizon,
+            lr_schedule,
+            N,
+            tokens_per_step,
+            level,
+            refits,
+            name,
+            verbose,
+            price_per_hour,
+            store,
+            tags,
         )
         require_held_out(monitor, self._settings.rules)
         if name != "scaling":

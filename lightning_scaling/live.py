@@ -16,6 +16,7 @@ from lightning_scaling.judge import BROKEN_AFTER
 from lightning_scaling.ledger import LAST_PART, ForecastLedger, ForecastRecord, recent_error, recent_loss
 from lightning_scaling.refits import next_refit
 from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.siblings.relevance import FinishedRun
 from lightning_scaling.verdict import Verdict
 
 FloatArray = NDArray[np.float64]
@@ -51,6 +52,7 @@ class LiveForecast:
         loss: What the loss is called in the closing words.
 
     Attributes:
+        siblings: Finished runs that forecasts borrow from.
         horizon: Planned end [steps], None where it is not known.
         schedule: Learning rates up to it, relative to their peak, None where they are not known.
         peak: Highest learning rate of the schedule [unit of the optimizer].
@@ -70,6 +72,7 @@ class LiveForecast:
         self._level = level
         self._refits = refits
         self._loss = loss
+        self.siblings: Sequence[FinishedRun] = ()
         self.horizon: int | None = None
         self.schedule: LRSchedule | None = None
         self.peak = 1.0
@@ -129,7 +132,9 @@ class LiveForecast:
         """
         horizon = self.horizon if self.horizon is not None and curve.step <= self.horizon else None
         schedule = self.schedule if horizon is not None else None
-        self.forecast = forecast(curve, horizon=horizon, lr_schedule=schedule, level=self._level)
+        self.forecast = forecast(
+            curve, horizon=horizon, lr_schedule=schedule, level=self._level, store=self.siblings or None
+        )
         self.next_step = next_refit(curve.step, self.horizon, self._refits)
         self.ledger.append(ForecastRecord.of(self.forecast))
         self.advice = advise(self.forecast, self._rules)

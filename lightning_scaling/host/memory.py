@@ -8,8 +8,9 @@ from typing import Any
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
+from lightning_scaling.forecast import forecast
 from lightning_scaling.ledger import ForecastLedger, recent_error, recent_loss
-from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.live import LiveForecast
 from lightning_scaling.store import RunStore, StoredRun
 from lightning_scaling.store.writing import new_id
 from lightning_scaling.track_record import KEY, TrackRecord, score
@@ -54,47 +55,53 @@ class Memory:
         except Exception as error:
             self._warn(error)
 
-    def keep(self, curve: LossCurve, horizon: int | None, schedule: LRSchedule | None, ledger: ForecastLedger) -> None:
+    def opening(self, live: LiveForecast, N: float | None) -> str:
+        """Return what the siblings say of a run that has just begun, in words; nothing where there are none."""
+        if not self.siblings or live.horizon is None or self._has_warned:
+            return ""
+        said = f" {self.record}." if self.record.n else ""
+        try:
+            begun = forecast(
+                LossCurve([], [], N=N), horizon=live.horizon, lr_schedule=live.schedule, store=self.siblings
+            )
+        except Exception as error:
+            self._warn(error)
+            return ""
+        runs = f"{len(self.siblings)} finished run{'s' * (len(self.siblings) != 1)} in the store"
+        if not begun.verdict.usable:
+            return f"{runs}, none like this one so far.{said}"
+        return f"{runs}: from {begun.n_siblings} of them this one should end at {begun.final_loss}.{said}"
+
+    def keep(self, live: LiveForecast, curve: LossCurve) -> None:
         """Write what is known of the run, in a thread; left out where the last writing still goes on."""
         if self._writing is not None and self._writing.is_alive():
             return
-        if not len(curve) or self._has_warned:
-            return
-        self._start(self._writer(curve, horizon, schedule, ledger, None))
+        if len(curve) and not self._has_warned:
+            self._start(self._writer(live, curve, None))
 
-    def close(
-        self, curve: LossCurve, horizon: int | None, schedule: LRSchedule | None, ledger: ForecastLedger, *, over: bool
-    ) -> None:
+    def close(self, live: LiveForecast, curve: LossCurve, *, over: bool) -> None:
         """Write the run a last time, and wait for that for a while.
 
         Args:
-            curve: The run.
-            horizon: Its planned end.
-            schedule: Its learning rates.
-            ledger: Its forecasts.
+            live: Its plan and its forecasts.
+            curve: Its loss.
             over: Whether it ended as it was meant to, or was stopped for good; False: it was cut off, and may go on.
         """
         if not len(curve) or self._has_warned:
             return
         if self._writing is not None:
             self._writing.join(_PATIENCE)
-        ended = horizon is None or curve.step >= horizon
-        self._start(self._writer(curve, horizon, schedule, ledger, ended if over else None))
+        ended = live.horizon is None or curve.step >= live.horizon
+        self._start(self._writer(live, curve, ended if over else None))
         assert self._writing is not None
         self._writing.join(_PATIENCE)
         if self._writing.is_alive():
             self._warn(TimeoutError(f"no answer for {_PATIENCE:.0f} s"))
 
-    def _writer(
-        self,
-        curve: LossCurve,
-        horizon: int | None,
-        schedule: LRSchedule | None,
-        ledger: ForecastLedger,
-        finished: bool | None,
-    ) -> Callable[[], None]:
-        known = None if horizon is None or curve.step > horizon else horizon
-        state = ledger.state_dict()  # the run goes on while this is written
+    def _writer(self, live: LiveForecast, curve: LossCurve, finished: bool | None) -> Callable[[], None]:
+        horizon = live.horizon if live.horizon is not None and curve.step <= live.horizon else None
+        schedule = live.schedule if horizon is not None else None
+        state = live.ledger.state_dict()  # the run goes on while this is written
 
         def write() -> None:
             forecasts, derived = ForecastLedger.from_state(state), None
@@ -103,8 +110,8 @@ class Memory:
                 derived = None if found is None else {KEY: found}
             self._store.add(
                 curve,
-                horizon=known,
-                lr_schedule=schedule if known is not None else None,
+                horizon=horizon,
+                lr_schedule=schedule,
                 tags=self._tags,
                 finished=finished,
                 forecasts=forecasts,

@@ -14,6 +14,7 @@ from lightning_scaling.host.advisor import Advisor
 from lightning_scaling.host.batch import BatchSize, batch_size, data_ranks
 from lightning_scaling.host.horizon import PlannedEnd, planned_end
 from lightning_scaling.host.losses import Losses
+from lightning_scaling.host.memory import Memory
 from lightning_scaling.host.outlets import Outlets
 from lightning_scaling.host.pace import TOLERANCE, Pace, time_is_up
 from lightning_scaling.host.plan import Plan, make_plan, past_rates
@@ -73,6 +74,7 @@ class Session:
         except Exception as error:  # losses are recorded all the same, and other ranks count on it
             self.plan = Plan(PlannedEnd(None, f"{type(error).__name__}: {error}"), None, "")
         self._next_flush = self._flush_after(self.tracker.step)
+        self.memory = self._recall(state)
         self.advisor = Advisor(settings.price_per_hour, self.tracker.step)
 
     # Between the hooks ------------------------------------------------------------------------------------------------
@@ -162,6 +164,8 @@ class Session:
             news = series.is_behind() or (settled and len(series.live.ledger) > 0)
             if news and (series is losses.beside or self.stopped_by is None):
                 self._refit(trainer, series, logged_at=max(logged_step(trainer) - 1, 0))
+        if self.memory is not None:
+            self.memory.close(losses.main.live, losses.curve(losses.main, self._N), over=together)
         if self.settings.verbose and len(losses.main.recorder.builder):
             self._outlets.tell("\n" + losses.summary(self.tracker.step))  # the bar may be closed already
 
@@ -187,6 +191,7 @@ class Session:
             "global_step": self.tracker.global_step,
             **self.losses.state_dict(),
             "stopped_by": self.stopped_by,
+            "run_id": None if self.memory is None else self.memory.run_id,
             "distrust": self._distrust,
             "batches": self._batches,
             "by_time": self._by_time,
@@ -200,6 +205,19 @@ class Session:
             buffer=4 * BUFFER, across_ranks=self.across_ranks, note_size=2 + 2 * len(METRICS), device=self._device
         )
         return Losses(self.settings, recorder)
+
+    def _recall(self, state: Mapping[str, Any] | None) -> Memory | None:
+        """Open the store of runs, where there is one, and borrow from what is there."""
+        settings = self.settings
+        if settings.store is None or not self._thinks:
+            return None
+        # A store is of many losses: each run says which one it is of.
+        tags = {**settings.tags, "loss": settings.monitor or "train_loss"}
+        resumed = self.tracker.step > 0 and state is not None
+        memory = Memory(settings.store, tags, state.get("run_id") if resumed and state is not None else None)
+        memory.read()
+        self.losses.main.live.siblings = memory.siblings
+        return memory
 
     def _restore(self, trainer: Any, state: Mapping[str, Any] | None) -> int | None:
         """Go on from a state; return the optimizer steps done, None where only the Trainer knows."""
@@ -346,6 +364,8 @@ class Session:
             self._offer(trainer, series, values())
         if series is losses.main:
             self._outlets.show(trainer, main.reading())
+            if self.memory is not None:
+                self.memory.keep(main, curve)
             more = self.advisor.renew(main, curve, step=self.tracker.step) if main.at_quarter else ""
             if changed and self.settings.verbose:
                 self._outlets.say(trainer, losses.sentence() + more)
@@ -369,6 +389,8 @@ class Session:
             N = describe_size(size) if settings.N is None else f"N = {settings.N:.4g} as given"
             of = "" if settings.monitor is None else f" of {settings.monitor}"
             self._outlets.say(trainer, f"ScalingLawMonitor{of}: {N}, {self.plan}, {per_step}.")
+            if self.memory is not None and (known := self.memory.opening(self.losses.main.live, self._N)):
+                self._outlets.say(trainer, f"ScalingLawMonitor: {known}")
             if self._overruled:
                 self._outlets.say(
                     trainer, f"The run was stopped before ({self._overruled}): that advises only from here on."

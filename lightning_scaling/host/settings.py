@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.advice import Overfitting, StopRule
 from lightning_scaling.live import METRICS
+from lightning_scaling.store import RunStore
+from lightning_scaling.store.run import Tag
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +36,8 @@ class Settings:
     name: str
     verbose: bool
     price_per_hour: float | None = None
+    store: RunStore | None = None
+    tags: Mapping[str, Tag] = field(default_factory=dict)
     across_ranks: bool = True  # else rank 0 follows its own loss and asks no other rank for anything
 
     @classmethod
@@ -49,6 +54,8 @@ class Settings:
         name: str,
         verbose: bool,
         price_per_hour: float | None = None,
+        store: str | PathLike[str] | RunStore | None = None,
+        tags: Mapping[str, Tag] | None = None,
     ) -> Settings:
         """Check the arguments of a monitor."""
         _require_key(monitor, name)
@@ -89,6 +96,8 @@ class Settings:
             refits=refits,
             name=name,
             verbose=bool(verbose),
+            store=store if store is None or isinstance(store, RunStore) else RunStore(store),
+            tags=_tags(tags),
             price_per_hour=None if price_per_hour is None else float(price_per_hour),
         )
 
@@ -136,6 +145,21 @@ def _rules(stop: object) -> tuple[StopRule, ...]:
                 "TargetUnreachable(loss=1.9), with its parentheses."
             )
     return rules
+
+
+def _tags(tags: object) -> Mapping[str, Tag]:
+    if tags is None:
+        return {}
+    fit = isinstance(tags, Mapping) and all(
+        isinstance(name, str) and name and isinstance(value, (str, int, float)) for name, value in tags.items()
+    )
+    if not fit:
+        raise TypeError(
+            f"Expected tags to be names with text, numbers, True or False, got {tags!r:.80}, so give e.g. "
+            '{"task": "text"}.'
+        )
+    assert isinstance(tags, Mapping)
+    return dict(tags)
 
 
 def _rates(lr_schedule: object) -> NDArray[np.float64] | None:

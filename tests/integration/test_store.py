@@ -1,0 +1,121 @@
+"""A monitor with a store of runs: it remembers, borrows, and never keeps training waiting."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_scaling import RunStore, ScalingLawMonitor, ScalingWarning, StoreError, TargetUnreachable
+from lightning_scaling.host import memory
+from lightning_scaling.track_record import KEY
+from tests.trainers import QUIET, fit, law, loader, scripted_module, trainer
+
+pytestmark = QUIET
+
+
+def monitor(store: Any, **arguments: Any) -> ScalingLawMonitor:
+    return ScalingLawMonitor(store=store, verbose=arguments.pop("verbose", False), refits=8, **arguments)
+
+
+def test_a_run_is_remembered_and_the_next_one_borrows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = monitor(str(tmp_path), tags={"task": "script"})
+    fit(first, steps=600)
+    (stored,) = RunStore(tmp_path).runs()
+    assert (stored.state, stored.horizon, stored.curve.step) == ("finished", 600, 600)
+    assert dict(stored.tags) == {"task": "script", "loss": "train_loss"}
+    assert len(stored.forecasts) == len(first.history)
+    assert stored.derived[KEY]["n"] >= 1
+    assert stored.lr_schedule is not None
+
+    second = monitor(tmp_path, verbose=True)
+    with caplog.at_level("INFO"):
+        # Not the very same losses: a run is not told its own end.
+        trainer(second, max_steps=900).fit(scripted_module(lambda step: 1.03 * law(step)), loader(900))
+    assert second.forecast is not None
+    assert second.forecast.n_siblings == 1
+    assert len(RunStore(tmp_path)) == 2
+    assert "1 finished run in the store: from 1 of them this one should end at" in caplog.text
+    assert "intervals held" in caplog.text
+
+
+def test_a_metric_and_the_training_loss_are_not_mixed(tmp_path: Path) -> None:
+    fit(monitor(tmp_path), steps=300)
+    store = RunStore(tmp_path)
+    stored = store.runs()[0]
+    store.add(stored.curve, horizon=300, tags={"loss": "val_loss"}, id="other")
+    second = monitor(tmp_path)
+    fit(second, steps=400)
+    assert second._session is not None
+    assert second._session.memory is not None
+    assert [run.id for run in second._session.memory.siblings] == [stored.id]
+
+
+def test_a_stopped_run_is_kept_as_stopped_and_a_resumed_one_under_its_name(tmp_path: Path) -> None:
+    stopped = monitor(tmp_path / "runs", stop=TargetUnreachable(loss=0.0))
+    runner = fit(stopped, steps=1000)
+    assert runner.global_step < 1000
+    (before,) = RunStore(tmp_path / "runs").runs()
+    assert before.state == "stopped"
+    runner.save_checkpoint(tmp_path / "stopped.ckpt")
+    resumed = monitor(tmp_path / "runs", stop=TargetUnreachable(loss=0.0))
+    again = trainer(resumed, max_steps=1000)
+    again.fit(scripted_module(), loader(1000), ckpt_path=str(tmp_path / "stopped.ckpt"))
+    (after,) = RunStore(tmp_path / "runs").runs()
+    assert (after.id, after.state, after.curve.step) == (before.id, "finished", 1000)
+
+
+def test_a_place_that_cannot_be_a_store_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="Expected"):
+        monitor(tmp_path / "file")
+    with pytest.raises(TypeError, match="tags"):
+        monitor(tmp_path, tags={"task": ["text"]})
+
+
+def test_a_store_that_fails_is_warned_of_once_and_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> str:
+        raise StoreError("Expected space, got none.")
+
+    monkeypatch.setattr(RunStore, "add", full)
+    watched = scripted_module()
+    alone = copy.deepcopy(watched)
+    followed = monitor(tmp_path)
+    trainer(followed, max_steps=300).fit(watched, loader(300))
+    trainer(max_steps=300).fit(alone, loader(300))
+    assert all(torch.equal(a, b) for a, b in zip(watched.parameters(), alone.parameters(), strict=True))
+    assert followed.forecast is not None
+    assert followed.forecast.step == 300
+    assert capfd.readouterr().err.count("Expected the store of runs to be there") == 1
+
+
+def test_a_store_that_does_not_answer_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answer, asked = threading.Event(), []
+
+    def slow(*args: Any, **kwargs: Any) -> str:
+        asked.append(threading.current_thread().name)
+        answer.wait(20.0)
+        return "late"
+
+    monkeypatch.setattr(RunStore, "add", slow)
+    monkeypatch.setattr(memory, "_PATIENCE", 0.1)
+    followed = monitor(tmp_path)
+    began = time.monotonic()
+    try:
+        with pytest.warns(ScalingWarning, match="no answer"):
+            fit(followed, steps=300)
+    finally:
+        answer.set()
+    assert time.monotonic() - began < 15.0
+    assert followed.history[-1].step == 300
+    assert set(asked) == {"lightning_scaling store"}
+    assert len(asked) <= 2
