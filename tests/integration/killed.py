@@ -78,10 +78,10 @@ RUNS = {
     # No checkpoint falls on the step of a validation: resumed from one, Lightning leaves that validation out.
     "validation loss": Run(
         lambda: validated_module(configure=cosine(T)),
-        {"max_steps": T, "val_check_interval": 8},
+        {"max_steps": T, "val_check_interval": 10},
         monitor=lambda: ScalingLawMonitor("val_loss", stop=Diverged(), refits=REFITS, verbose=False),
         validated=True,
-        every={"every_n_train_steps": 9},
+        every={"every_n_train_steps": 19},
     ),
     "spikes, NaN and rates by hand": Run(lambda: scripted_module(troubled, configure=by_hand), {"max_steps": T}),
     "stopped late": Run(
