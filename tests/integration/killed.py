@@ -43,15 +43,6 @@ class Run:
     every: dict[str, int] = field(default_factory=lambda: {"every_n_train_steps": 7})
 
 
-def by_hand(module: Any) -> Any:
-    def optimizer_step(epoch: int, i: int, optimizer: Any, closure: Any) -> None:
-        optimizer.param_groups[0]["lr"] = 0.1 / (1 + module.trainer.global_step // 40)
-        optimizer.step(closure=closure)
-
-    module.optimizer_step = optimizer_step
-    return torch.optim.SGD(module.parameters(), lr=0.1)
-
-
 def stairs(step: int) -> float:
     return law(step) - 0.4 * ((step - 1) // (T // 6))
 
@@ -83,7 +74,7 @@ RUNS = {
         validated=True,
         every={"every_n_train_steps": 19},
     ),
-    "spikes, NaN and rates by hand": Run(lambda: scripted_module(troubled, configure=by_hand), {"max_steps": T}),
+    "spikes and NaN": Run(lambda: scripted_module(troubled), {"max_steps": T}),
     "stopped late": Run(
         scripted_module, {"max_steps": 2 * T, "min_steps": 153}, lambda: loader(100), out_of_reach, steps=153
     ),
