@@ -290,10 +290,11 @@ class Session:
             self._offer(trainer, losses.beside, recorder.heard[2 + len(METRICS) :])
         if self._thinks and not self.muted:
             self._watch_batch(trainer, pl_module, batch)
+            due = losses.steps.is_due()  # before a new plan moves the next refit on
             self._watch_rate(trainer, pl_module)
             if losses.breaks_beside():
                 self._refit(trainer, losses.main, logged_at=logged_step(trainer))
-            if losses.steps.is_due():
+            if due:
                 self._watch_time(trainer, pl_module)
                 self._refit(trainer, losses.steps, logged_at=logged_step(trainer))
             if not self.across_ranks:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.trainers import law
 
-TIMEOUT_S = 150
+TIMEOUT_S = 300
 FINE = (
     "whole",
     "stop",

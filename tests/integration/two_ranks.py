@@ -27,7 +27,7 @@ from lightning_scaling.host.steps import StepTracker
 from tests.host.test_size import GPT
 from tests.trainers import law, loader
 
-RANK = int(os.environ["LOCAL_RANK"])
+RANK = int(os.environ.get("LOCAL_RANK", "0"))
 
 torch.set_num_threads(1)
 warnings.simplefilter("ignore")
