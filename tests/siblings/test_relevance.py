@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from lightning_scaling import LossCurve, LRSchedule
 from lightning_scaling.siblings.relevance import LEAST, MOST, relatives, schedule_distance
-from tests.siblings.planted import T, Planted, rates, run
+from tests.siblings.planted import Planted, T, rates, run
 
 SCHEDULE = LRSchedule.from_array(rates("cosine"))
 
@@ -96,7 +97,7 @@ def test_the_closest_of_many_are_taken_whatever_their_order(rng: np.random.Gener
     many = [run(rng, N) for N in np.exp(rng.normal(np.log(1e7), 2.0, 30))] + [run(rng) for _ in range(10)]
     found = relatives(curve, SCHEDULE, many)
     assert len(found) == MOST
-    assert all(a.weight >= b.weight for a, b in zip(found, found[1:], strict=False))
+    assert all(a.weight >= b.weight for a, b in itertools.pairwise(found))
     every = sorted((w for one in many for w in weights(curve, [one]) if w >= LEAST), reverse=True)
     if share:  # before a run begins weights are by the company
         assert [one.weight for one in found] == every[:MOST]
