@@ -78,7 +78,7 @@ def forecast(
     started = time.perf_counter()
     schedule = _schedule(curve, horizon, lr_schedule, level)
     short = compact(curve)
-    borrowed = _borrowed(curve, schedule, horizon, store)
+    borrowed = _borrowed(short, schedule, horizon, store)
     enough = len(curve) >= MIN_POINTS and curve.step >= MIN_POINTS
     fitted = _fit(short, schedule, borrowed) if enough else None
     posterior = None if fitted is None else fitted.posterior

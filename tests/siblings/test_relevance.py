@@ -106,6 +106,14 @@ def test_the_closest_of_many_are_taken_whatever_their_order(rng: np.random.Gener
     assert [one.weight for one in again] == pytest.approx([one.weight for one in found], rel=1e-12)
 
 
+def test_of_many_that_are_equally_close_the_same_ones_are_taken(rng: np.random.Generator) -> None:
+    # Of losses of either sign nothing is known before a run begins, so that all of these have one weight.
+    own, many = run(rng, shift=-3.0), [run(rng, shift=-3.0) for _ in range(MOST + 6)]
+    one, other = (relatives(own.unbegun, SCHEDULE, runs) for runs in (many, many[::-1]))
+    assert len({x.weight for x in one}) == 1
+    assert [id(x.curve) for x in one] == [id(x.curve) for x in other]
+
+
 def test_the_distance_of_schedules_is_a_distance() -> None:
     a, b, c = (LRSchedule.from_array(rates(kind)) for kind in ("cosine", "wsd", "constant"))
     assert schedule_distance(a, a) == 0.0
