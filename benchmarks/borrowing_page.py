@@ -36,8 +36,12 @@ truths in the 90 % interval. Where the engine gives no number the last value sta
 run counts once in the mean over a source, and each source once in the mean over sources.
 
 **The bars** beside the figures are those that were set for larger models that are kept aside, which these runs are
-not: here the runs of 100M stand in for models four times as large as any, and the constants of the engine were chosen
-with all of these runs in sight. A bar that is met here is a hope, one that is missed is a fact.
+not: here the runs of 100M stand in for larger ones, and the constants of the engine were chosen with all of these runs
+in sight. A bar that is met here may be missed there.
+
+**Strangers.** Runs of other sources that look alike (language models of like size and loss) do count as kin, since
+nothing in their losses tells them apart; and before a run begins nothing at all tells what is kin but size, length and
+the company in the store. A forecast at 0 % from a store of other tasks is worth nothing, as its coverage shows.
 """
 
 

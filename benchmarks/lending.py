@@ -164,7 +164,7 @@ def _answer(unit: tuple[Finished, list[Finished], list[str]], fractions: Sequenc
     run, store, titles = unit
     pairs = []
     for fraction in fractions:
-        seen = run.curve.until(fraction * run.horizon * (1.0 + 1e-9))
+        seen = run.curve.until(fraction * run.horizon * (1.0 + 1e-9)) if fraction else LossCurve([], [], N=run.curve.N)
         if fraction == 0.0 or len(seen) >= MIN_POINTS:
             alone, helped = _said(run, seen, None), _said(run, seen, store)
             pairs += [

@@ -81,7 +81,7 @@ def forecast(
     schedule = _schedule(curve, horizon, lr_schedule, level)
     short = compact(curve)
     runs = () if store is None else list(store.runs() if hasattr(store, "runs") else store)
-    borrowed = _borrowed(curve, schedule, horizon, runs)
+    borrowed = _borrowed(short, schedule, horizon, runs)
     enough = len(curve) >= MIN_POINTS and curve.step >= MIN_POINTS
     fitted = _fit(short, schedule, borrowed, TrackRecord.of(runs).factor) if enough else None
     posterior = None if fitted is None else fitted.posterior

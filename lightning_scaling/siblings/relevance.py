@@ -30,6 +30,8 @@ _NO_SIZE = 0.5
 #: Log ratio of losses, after L(N) has been allowed for, at which the weight falls to .6; how much that widens with the
 #: log ratio of the sizes; and d log L/d log N (Kaplan et al. 2020, Table 2).
 _LEVEL, _LEVEL_PER_SIZE, _LEVEL_BY_SIZE = 0.1, 0.05, -0.076
+#: The same for the difference of losses of either sign, in units of the fall.
+_LEVEL_IN_FALLS = 1.0
 #: The same for the log ratio of the falls, and for what an affine map of one curve leaves of the other, as a share of
 #: its fall.
 _FALL, _LEFT = 0.2, 0.015
@@ -173,6 +175,8 @@ def _likeness(curve: LossCurve, ours: FitData, other: LossCurve, log_N: float) -
     if min(curve.L.min(), other.L.min()) > 0.0:
         level = float(np.log(y[-1] / y_there[-1])) + _LEVEL_BY_SIZE * log_N
         off += (level / (_LEVEL + _LEVEL_PER_SIZE * abs(log_N))) ** 2
+    else:
+        off += (float(y[-1] - y_there[-1]) / (_LEVEL_IN_FALLS * fall)) ** 2
     # Noise that hides the bends of a curve hides as well that they are not ours.
     return float(np.exp(-0.5 * off) / np.sqrt(1.0 + noise / (_TELLING * fall) ** 2))
 

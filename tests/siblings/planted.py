@@ -1,4 +1,4 @@
-"""Families of runs of which every law is known: L = E(N) + A(N) zeta^-alpha - b(N) a(t), scattered from run to run."""
+"""Families of runs of which every law is known: L = E(N) + A zeta^-alpha - b a(t), scattered from run to run."""
 
 from __future__ import annotations
 
@@ -60,12 +60,11 @@ def run(
     size = (1e7 if N is None else N) / 1e7
     lr = rates(kind, horizon)
     z = np.cumsum(lr)
-    A, slope, b = (
-        x * np.exp(scatter * rng.standard_normal()) for x in (0.15 * level * size**-0.05, alpha, 0.05 * level)
-    )
+    typical = 0.5 * level, alpha, 0.05 * level
+    A, slope, b = (x * np.exp(scatter * rng.standard_normal()) for x in typical)
     E = 0.85 * level * size**-0.076 * np.exp(0.1 * scatter * rng.standard_normal())
     fallen = np.where(np.arange(horizon) < lr.argmax(), 0.0, 1.0 - lr)
-    expected = E + A * (z / T) ** -slope - b * fallen
+    expected = E + A * (z / 1000.0) ** -slope - b * fallen
     S = np.unique(np.round(np.geomspace(10, horizon, 300)))
     L = expected[S.astype(int) - 1] + noise * level * rng.standard_normal(S.size)
     curve = LossCurve(S, unit * (L + shift), N=N, unit=name)

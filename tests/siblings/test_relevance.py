@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from lightning_scaling import LossCurve, LRSchedule
 from lightning_scaling.siblings.relevance import LEAST, MOST, relatives, schedule_distance
-from tests.siblings.planted import T, Planted, rates, run
+from tests.siblings.planted import Planted, T, rates, run
 
 SCHEDULE = LRSchedule.from_array(rates("cosine"))
 
@@ -96,13 +97,21 @@ def test_the_closest_of_many_are_taken_whatever_their_order(rng: np.random.Gener
     many = [run(rng, N) for N in np.exp(rng.normal(np.log(1e7), 2.0, 30))] + [run(rng) for _ in range(10)]
     found = relatives(curve, SCHEDULE, many)
     assert len(found) == MOST
-    assert all(a.weight >= b.weight for a, b in zip(found, found[1:], strict=False))
+    assert all(a.weight >= b.weight for a, b in itertools.pairwise(found))
     every = sorted((w for one in many for w in weights(curve, [one]) if w >= LEAST), reverse=True)
     if share:  # before a run begins weights are by the company
         assert [one.weight for one in found] == every[:MOST]
     again = relatives(curve, SCHEDULE, [many[i] for i in rng.permutation(len(many))])
     assert [id(one.curve) for one in again] == [id(one.curve) for one in found]
     assert [one.weight for one in again] == pytest.approx([one.weight for one in found], rel=1e-12)
+
+
+def test_of_many_that_are_equally_close_the_same_ones_are_taken(rng: np.random.Generator) -> None:
+    # Of losses of either sign nothing is known before a run begins, so that all of these have one weight.
+    own, many = run(rng, shift=-3.0), [run(rng, shift=-3.0) for _ in range(MOST + 6)]
+    one, other = (relatives(own.unbegun, SCHEDULE, runs) for runs in (many, many[::-1]))
+    assert len({x.weight for x in one}) == 1
+    assert [id(x.curve) for x in one] == [id(x.curve) for x in other]
 
 
 def test_the_distance_of_schedules_is_a_distance() -> None:

@@ -42,7 +42,8 @@ def test_the_unit_of_the_loss_is_that_of_b_alone(rng: np.random.Generator) -> No
     one = shown(planted.curve, planted.lr_schedule)
     other = shown(LossCurve(planted.curve.S, 1000.0 * planted.curve.L), planted.lr_schedule)
     assert (*other.log_alpha, *other.log_delay) == pytest.approx((*one.log_alpha, *one.log_delay), rel=1e-5)
-    assert one.log_b is not None and other.log_b is not None
+    assert one.log_b is not None
+    assert other.log_b is not None
     assert other.log_b[0] - one.log_b[0] == pytest.approx(np.log(1000.0), abs=1e-5)
 
 

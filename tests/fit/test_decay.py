@@ -1,0 +1,85 @@
+"""DecayBelief: what is believed of a decay, alone and beside what kin have shown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lightning_scaling import LossCurve, LRSchedule
+from lightning_scaling.fit.data import FitData, reduce_curve
+from lightning_scaling.fit.decay import DecayBelief, expected_decay
+from lightning_scaling.fit.kin import Kin
+from lightning_scaling.fit.prior import DEFAULT_PRIOR
+
+SCHEDULE = LRSchedule.from_array(np.linspace(1.0, 0.0, 4000))
+RESPONSES = np.array([0.7, 0.2, 0.1])
+
+
+def kin(log_b: tuple[float, float] | None, weight: float = 0.8) -> Kin:
+    return Kin(weight, (-0.6, 0.1), (5.0, 0.5), log_b, None if log_b is None else RESPONSES)
+
+
+def belief(other: Kin | None, *, decays: bool = True) -> DecayBelief:
+    return DecayBelief.before(DATA, SCHEDULE, DEFAULT_PRIOR, decays=decays, positive=True, kin=other)
+
+
+def data() -> FitData:
+    S = np.arange(1, 2001, dtype=float)
+    return reduce_curve(LossCurve(S, 2.0 + 6.0 * S**-0.5), windows_per_e_fold=32, e_folds=4.0, outlier=5.0)
+
+
+DATA = data()
+
+
+def test_without_kin_the_median_is_the_expected_decay() -> None:
+    alone = belief(None)
+    assert not alone.family.any()
+    w = np.exp(alone.log_weight[0, 1:])
+    middle = np.exp(np.average(np.log(alone.b[0, 1:4]), weights=w[:3]))
+    assert expected_decay(DATA, SCHEDULE, DEFAULT_PRIOR, positive=True) == pytest.approx(alone.b[0, 3])
+    assert alone.b[0, 1] < middle < alone.b[0, -1]
+
+
+def test_both_families_have_equal_weight_until_the_grid_gives_them_theirs() -> None:
+    both, alone = belief(kin((np.log(0.3), 0.1))), belief(None)
+    own, theirs = (np.exp(both.log_weight[:, both.family == k]) for k in (0, 1))
+    assert own == pytest.approx(np.exp(alone.log_weight))
+    assert own.sum() == pytest.approx(theirs.sum())
+
+
+def test_the_normals_of_kin_are_where_kin_say_and_answer_as_theirs_did() -> None:
+    mean, sd = np.log(0.3), 0.1
+    both = belief(kin((mean, sd)))
+    theirs = both.family == 1
+    b, w = both.b[0, theirs][1:], np.exp(both.log_weight[0, theirs][1:])
+    assert np.average(np.log(b), weights=w) == pytest.approx(mean, abs=1e-9)
+    assert 0.8 * sd < np.sqrt(np.average((np.log(b) - mean) ** 2, weights=w)) < 1.6 * sd
+    by_response = np.exp(both.log_weight[:, theirs]).sum(axis=1)
+    assert by_response / by_response.sum() == pytest.approx(0.9 * RESPONSES + 0.1 / 3)
+
+
+def test_kin_that_never_decayed_leave_the_prior() -> None:
+    both, alone = belief(kin(None)), belief(None)
+    for k in (0, 1):
+        assert both.b[:, both.family == k] == pytest.approx(alone.b)
+        assert both.log_weight[:, both.family == k] == pytest.approx(alone.log_weight)
+
+
+def test_where_nothing_decays_either_family_has_its_nothing() -> None:
+    for other, families in ((None, [0]), (kin((0.0, 0.1)), [0, 1])):
+        found = belief(other, decays=False)
+        assert found.family.tolist() == families
+        assert not found.b.any()
+        assert found.sd.max() < 1e-5 * DATA.slope
+
+
+def test_after_a_fit_each_normal_keeps_its_family() -> None:
+    both = belief(kin((np.log(0.3), 0.1)))
+    rng = np.random.default_rng(0)
+    j, k = rng.integers(0, both.b.shape[0], 200), rng.integers(0, both.b.shape[1], 200)
+    w = rng.dirichlet(np.ones(200))
+    after = both.after(j, k, both.b[j, k], both.sd[j, k], w)
+    assert after.family.tolist() == both.family.tolist()
+    seen = np.exp(after.log_weight) > 1e-5
+    assert after.b[seen] == pytest.approx(both.b[seen])
+    assert np.exp(after.log_weight).sum() == pytest.approx(1.0, abs=1e-3)
