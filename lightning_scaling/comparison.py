@@ -145,7 +145,7 @@ class Alternative:
         if self.hours is None:
             return ""
         money = "" if self.money is None else f" and {abs(self.money):.3g} in money"
-        return f"{before}{abs(self.hours):.3g} hours{money} {'more' if self.steps > 0 else 'less'}"
+        return f"{before}{_duration(abs(self.hours))}{money} {'more' if self.steps > 0 else 'less'}"
 
     def __str__(self) -> str:
         """Return a few lines a person can read."""
@@ -227,6 +227,14 @@ def _require_amount(name: str, value: Any, what: str, *, least: float) -> None:
 def _times(interval: Interval, factor: float) -> Interval:
     low, mid, high = (factor * float(x) for x in (interval.low, interval.mid, interval.high))
     return Interval(min(low, high), mid, max(low, high), interval.level) if mid == mid else interval
+
+
+def _duration(hours: float) -> str:
+    """Return a time in the unit that reads best."""
+    for unit, size in (("hours", 1.0), ("minutes", 60.0)):
+        if hours * size >= 1.0:
+            return f"{hours * size:.3g} {unit}"
+    return f"{3600.0 * hours:.2g} seconds"
 
 
 def _thousands(n: int) -> str:

@@ -234,6 +234,8 @@ class TestPrices:
         timed = replace(self.found, price=Price(1.8))
         assert (timed.hours, timed.money) == (pytest.approx(-1.6), None)
         assert timed.sentence().endswith("1.6 hours less.")
+        assert replace(self.found, price=Price(0.9)).sentence().endswith("48 minutes less.")
+        assert replace(self.found, price=Price(0.001)).sentence().endswith("3.2 seconds less.")
         assert str(timed).endswith(" per hour.")
 
     @pytest.mark.parametrize(

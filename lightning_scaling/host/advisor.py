@@ -63,7 +63,7 @@ class Advisor:
         told = [found[name] for name in ("decay now", "longer") if name in found]
         if self._price_per_hour is None:
             told = [one for one in told if one.decay_steps is not None and one.share <= _MOST]
-        return "".join(f" {one.sentence()}" for one in told if one.usable)
+        return " ".join(one.sentence() for one in told if one.usable)
 
     def _price(self, step: int) -> Price | None:
         """Return what a step costs by the clock so far, None where it cannot be told."""

@@ -77,10 +77,14 @@ class Losses:
         place = "" if series is self.main else f"{series.label}/"
         return {f"{place}{name}": value for name, value in zip(METRICS, values, strict=True)}
 
+    def named(self, words: str) -> str:
+        """Return words about the main loss with its name before them, where one was given."""
+        return words if self._monitor is None else f"[{self._monitor}] {words}"
+
     def sentence(self) -> str:
         """Return the advice in words, and what the series beside has to say."""
         main, reading = self.main.live, self.beside.live.reading()
-        words = main.sentence if self._monitor is None else f"[{self._monitor}] {main.sentence}"
+        words = self.named(main.sentence)
         if reading is None:
             return words
         if self._monitor is None and main.forecast is not None and main.forecast.verdict is Verdict.REPEATED_DATA:

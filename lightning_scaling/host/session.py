@@ -369,7 +369,9 @@ class Session:
                 self.memory.keep(main, curve)
             more = self.advisor.renew(main, curve, step=self.tracker.step) if main.at_quarter else ""
             if changed and self.settings.verbose:
-                self._outlets.say(trainer, losses.sentence() + more)
+                self._outlets.say(trainer, losses.sentence())
+            if more and self.settings.verbose:
+                self._outlets.say(trainer, losses.named(more))
 
     def _introduce(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         """Say once what was found; only after the first step do lazy modules and the batch size show."""
