@@ -41,8 +41,14 @@ LAYERS: dict[str, set[str]] = {
     "ledger": NUMBERS,
     "live": NUMBERS,
     "readings": NUMBERS,
+    "logfiles": NUMBERS,
+    "named_schedule": NUMBERS,
+    "baselines": NUMBERS,
+    "replay": NUMBERS,
+    "compare": NUMBERS,
     "report": NUMBERS,
     "logs": NUMBERS,
+    "cli": {"rich", "typer"},  # parses and prints; the maths is imported by the command that needs it
     "recorder": TORCH,
     "host": TORCH,  # handed a trainer, imports none
     "loop": TORCH,
@@ -51,11 +57,16 @@ LAYERS: dict[str, set[str]] = {
     "callback": TRAINER,
     "guest": TRAINER,
     "autoload": set(),  # asked by every Trainer of the environment, so it imports nothing before it must
+    "__main__": set(),
     "__init__": set(),  # the public names: the only one that may know all others
 }
 ORDER = list(LAYERS)
 # Packages that only these modules may import, and only inside functions: optional, or slow to import.
-ONLY_INSIDE_FUNCTIONS = {"report.plots": {"matplotlib"}}
+ONLY_INSIDE_FUNCTIONS = {
+    "report.plots": {"matplotlib"},
+    "report.pictures": {"matplotlib"},
+    "logfiles.tensorboard": {"tensorboard"},
+}
 MATHS = [layer for layer in ORDER if LAYERS[layer] <= NUMBERS and layer != "__init__"]
 
 
