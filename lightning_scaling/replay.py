@@ -184,7 +184,7 @@ def replay(
     Example:
         >>> S = np.arange(1, 2001)
         >>> noise = 0.02 * np.random.default_rng(0).standard_normal(2000)
-        >>> rates = LRSchedule.constant(2000, known=True)
+        >>> rates = LRSchedule.from_array(np.ones(2000))
         >>> found = replay(LossCurve(S=S, L=2.0 + 6.0 * S**-0.5 + noise), schedule=rates)
         >>> len(found.looks), sorted({stop.outcome.value for stop in found.stops if "above" in stop.label})
         (9, ['right to go on'])

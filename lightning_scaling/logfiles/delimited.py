@@ -162,10 +162,9 @@ class Table:
     def _without_holes(self, body: int, delimiter: str, index: Sequence[int]) -> list[FloatArray]:
         """Read with NumPy's reader, from the disk where the file is there as it is, which spares it the lines."""
         n = self.data.count(b"\n", body)
-        on_disk = self.path.is_file() and self.path.stat().st_size >= len(self.data) and self.data[:2] != b"\x1f\x8b"
-        with self.path.open("rb") as stream:
-            on_disk = on_disk and stream.read(256) == self.data[:256]
-        source: str | io.StringIO = str(self.path) if on_disk else io.StringIO(self.data.decode("latin-1"))
+        if not n:
+            return [np.empty(0) for _ in index]
+        source: str | io.StringIO = str(self.path) if self._is_on_disk() else io.StringIO(self.data.decode("latin-1"))
         columns = tuple(index)
         found = np.loadtxt(
             source,
@@ -180,6 +179,13 @@ class Table:
         )
         found[~np.isfinite(found)] = np.inf
         return list(found)
+
+    def _is_on_disk(self) -> bool:
+        """Tell whether the file holds these bytes as they are, uncompressed and at its beginning."""
+        if not self.path.is_file() or self.path.stat().st_size < len(self.data):
+            return False
+        with self.path.open("rb") as stream:
+            return stream.read(256) == self.data[:256]
 
     def _rows(self) -> itertools.chain[list[str]]:
         lines = io.StringIO(decoded(self.data), newline="")
