@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.ending import ended
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.interval import Interval
-from lightning_scaling.ledger import LAST_PART, recent_loss
 
-__all__ = ["Comparison", "Contender", "SpeedUp", "compare", "ended", "probability_best", "speed_up"]
+__all__ = ["Comparison", "Contender", "SpeedUp", "compare", "probability_best", "speed_up"]
 
 FloatArray = NDArray[np.float64]
 
@@ -161,19 +161,6 @@ def speed_up(fast: Contender, slow: Contender, end: GaussianMixture, level: floa
     factors = [0.0 if math.isinf(s) else whole / (fast.cost * s) for s in found[::-1]]
     at, by = (Interval(x[0], x[1], x[2], level) for x in (found, factors))
     return SpeedUp(fast.name, slow.name, _interval(end, level), at, by)
-
-
-def ended(curve: LossCurve) -> GaussianMixture:
-    """Return where a run that is over has ended: the mean of its last 2 % with the standard error of that mean."""
-    last = curve.S > (1.0 - LAST_PART) * curve.step
-    mean, n = recent_loss(curve), int(last.sum())
-    if n < 8:  # too few to tell their scatter: take it from differences further back
-        late = curve.L[-min(40, len(curve)) :]
-        sd = float(np.std(np.diff(late))) / math.sqrt(2.0) if late.size > 2 else 0.0
-    else:
-        sd = float(np.std(np.diff(curve.L[last]))) / math.sqrt(2.0)
-    sd = max(sd / math.sqrt(max(n, 1)), 1e-9 * max(abs(mean), 1e-9))
-    return GaussianMixture(np.ones(1), np.array([[mean]]), np.array([[sd]]))
 
 
 def _end(one: Contender) -> GaussianMixture | None:

@@ -12,10 +12,11 @@ import numpy as np
 from lightning_scaling.advice import Converged, Diverged, StopRule, TargetUnreachable, advise
 from lightning_scaling.baselines import BASELINES
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.ending import ended
 from lightning_scaling.forecast import Forecast, forecast
 from lightning_scaling.interval import Interval
 from lightning_scaling.judge import BROKEN_AFTER
-from lightning_scaling.ledger import recent_error, recent_loss
+from lightning_scaling.ledger import recent_loss
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.refits import next_refit
 from lightning_scaling.schedule import LRSchedule
@@ -142,13 +143,13 @@ def default_rules(curve: LossCurve) -> dict[str, StopRule]:
     """Return the rules that a run is tried with where none are given, by their words.
 
     Targets lie 2, 5 and 10 % of the fall of the loss below and above where the run ended, so the run misses three of
-    them and makes three; its fall is counted from 1 % of its steps on.
+    them and makes three; its fall is counted from 1 % of its steps on. A run that broke has no end to aim at.
     """
     truth = recent_loss(curve)
     early = curve.L[curve.S >= max(_TRANSIENT * curve.step, float(curve.S[0]))]
     fall = float(early[: max(3, early.size // 100)].mean()) - truth
     rules: dict[str, StopRule] = {}
-    if fall > 0.0:
+    if fall > 0.0 and curve.n_nonfinite < BROKEN_AFTER:
         for offset in _OFFSETS:
             side = "below" if offset < 0.0 else "above"
             label = f"target {100.0 * abs(offset):g} % of the fall {side} its end"
@@ -202,7 +203,7 @@ def replay(
     tenths = [math.ceil(k * horizon / 10.0) for k in range(1, 10)]
     moments = [math.ceil(share * horizon) for share in pictured]
     for step in _moments(horizon, refits, (*tenths, *moments)):
-        seen = curve.until(step)
+        seen = _seen(curve, step)
         if not len(seen):
             continue
         found = forecast(seen, horizon=horizon, lr_schedule=schedule, level=level)
@@ -217,7 +218,8 @@ def replay(
             kept.append(found)
     stops = tuple(_stop(label, rules[label], stopped.get(label), horizon, truth) for label in rules)
     known = schedule is not None and schedule.known
-    return Replay(name, horizon, truth, recent_error(curve), tuple(looks), stops, known, tuple(kept))
+    error = float(ended(curve).sds[0, 0])
+    return Replay(name, horizon, truth, error, tuple(looks), stops, known, tuple(kept))
 
 
 def scores(replays: Iterable[Replay]) -> list[RuleScore]:
@@ -235,6 +237,15 @@ def scores(replays: Iterable[Replay]) -> list[RuleScore]:
         saved = float(np.mean([s.saved for s in end])) if end else math.nan
         rows.append(RuleScore(label, len(stops), len(go), n_false, len(end), n_right, saved))
     return rows
+
+
+def _seen(curve: LossCurve, step: int) -> LossCurve:
+    """Return what was known at a step, also of losses that were not finite any more."""
+    seen, last = curve.until(step), float(curve.S[-1])
+    if not curve.n_nonfinite or step <= last:
+        return seen
+    n = math.ceil(curve.n_nonfinite * (step - last) / (curve.step - last))
+    return LossCurve(S=seen.S, L=seen.L, count=seen.count, spread=seen.spread, N=seen.N, step=step, n_nonfinite=n)
 
 
 def _moments(horizon: int, refits: int, also: Sequence[int]) -> list[int]:

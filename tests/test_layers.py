@@ -44,6 +44,7 @@ LAYERS: dict[str, set[str]] = {
     "logfiles": NUMBERS,
     "named_schedule": NUMBERS,
     "baselines": NUMBERS,
+    "ending": NUMBERS,
     "replay": NUMBERS,
     "compare": NUMBERS,
     "report": NUMBERS,

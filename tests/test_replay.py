@@ -68,7 +68,11 @@ def test_a_run_that_broke(run: LossCurve) -> None:
     schedule = LRSchedule.from_array(np.ones(T + 500))
     found = replay(broken, schedule=schedule, rules={"near": TargetUnreachable(2.5), "diverged": Diverged()})
     assert math.isnan(found.truth)
-    assert {stop.outcome for stop in found.stops} == {Outcome.MISSED}
+    near, diverged = found.stops
+    assert near.outcome is Outcome.MISSED
+    assert diverged.outcome is Outcome.RIGHT_STOP
+    assert diverged.step is not None
+    assert T < diverged.step < T + 200
     assert found.errors() == {}
     assert "broke" in replay_text(found)
 

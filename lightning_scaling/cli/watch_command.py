@@ -42,6 +42,7 @@ def watch(
     follower = _Follower(log, wanted, horizon, schedule, warmup, o.rules_of(target, min_gain), level)
     if once:
         if not follower.look():
+            output.say(follower.waiting)
             raise typer.Exit(output.NO_FORECAST)
         typer.echo(follower.picture())
         raise typer.Exit(follower.status())
@@ -55,9 +56,13 @@ def watch(
 def _follow(follower: _Follower, interval: float) -> int:
     """Look again and again; return the exit status."""
     if not sys.stdout.isatty():
+        said = ""
         while not follower.over:
-            if follower.look() and follower.news:
-                typer.echo(follower.live.sentence)
+            if follower.look():
+                if follower.news:
+                    typer.echo(follower.live.sentence)
+            elif follower.waiting != said:
+                output.say(said := follower.waiting)
             if follower.live.wants_stop:
                 return output.STOP
             if not follower.over:

@@ -38,6 +38,8 @@ def read_json(path: Path, data: bytes, name: str) -> list[RawRun]:
         document = json.loads(text)
     except json.JSONDecodeError:
         return [_lines(path, text, name)]
+    except RecursionError as error:
+        raise ValueError(f"Expected a log in {path}, got JSON nested beyond all measure, so give another.") from error
     if isinstance(document, list):
         return [from_columns(name, "JSON", _columns(_entries(document)))]
     if isinstance(document, dict) and isinstance(document.get("log_history"), list) and "global_step" in document:
