@@ -132,16 +132,20 @@ class LiveForecast:
         """
         horizon = self.horizon if self.horizon is not None and curve.step <= self.horizon else None
         schedule = self.schedule if horizon is not None else None
-        self.forecast = forecast(
-            curve, horizon=horizon, lr_schedule=schedule, level=self._level, store=self.siblings or None
+        return self.take(
+            forecast(curve, horizon=horizon, lr_schedule=schedule, level=self._level, store=self.siblings or None)
         )
-        self.next_step = next_refit(curve.step, self.horizon, self._refits)
+
+    def take(self, found: Forecast) -> bool:
+        """Take a forecast that was made elsewhere for this run; return whether there is news, as `refit` does."""
+        self.forecast = found
+        self.next_step = next_refit(found.step, self.horizon, self._refits)
         self.ledger.append(ForecastRecord.of(self.forecast))
         self.advice = advise(self.forecast, self._rules)
-        self.wants_stop = self._may_act(curve.step)
+        self.wants_stop = self._may_act(found.step)
         self.sentence = self._spoken()
         said = (self.advice.action, self.advice.reason, self.wants_stop)
-        passed = 0 if not self.horizon else sum(curve.step >= share * self.horizon for share in _MILESTONES)
+        passed = 0 if not self.horizon else sum(found.step >= share * self.horizon for share in _MILESTONES)
         self.at_quarter = passed > self._passed and self.forecast.verdict.usable
         changed = said != self._said or self.at_quarter
         self._said, self._passed = said, passed

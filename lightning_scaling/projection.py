@@ -126,6 +126,19 @@ class Forecast:
             interval = Interval(low, mid, high, self.level)
         return interval
 
+    def mixture_at(self, S: ArrayLike | None = None) -> GaussianMixture | None:
+        """Return all that is known of the expected loss at steps S, as a mixture of normals.
+
+        Args:
+            S: Steps [steps], shape (P,); None: the last 2 % of the run, as in ``final_loss``.
+
+        Returns:
+            The mixture of P quantities (of one for None) [unit of the curve]; None where nothing can be said.
+        """
+        if self._posterior is None or (S is None and self.horizon is None):
+            return None
+        return self._final if S is None else self._loss(np.asarray(S, dtype=np.float64), smooth=True)
+
     def probability_below(self, loss: float, S: float | None = None) -> float:
         """Return the probability that the expected loss at step S is at most ``loss``.
 

@@ -48,8 +48,15 @@ LAYERS: dict[str, set[str]] = {
     "refits": set(),
     "live": NUMBERS,
     "readings": NUMBERS,
+    "logfiles": NUMBERS,
+    "named_schedule": NUMBERS,
+    "baselines": NUMBERS,
+    "ending": NUMBERS,
+    "replay": NUMBERS,
+    "compare": NUMBERS,
     "report": NUMBERS,
     "logs": NUMBERS,
+    "cli": {"rich", "typer"},  # parses and prints; the maths is imported by the command that needs it
     "recorder": TORCH,
     "gradients": TORCH,
     "host": TORCH,  # handed a trainer, imports none
@@ -60,11 +67,17 @@ LAYERS: dict[str, set[str]] = {
     "guest": TRAINER,
     "noise_monitor": TRAINER,
     "autoload": set(),  # asked by every Trainer of the environment, so it imports nothing before it must
+    "__main__": set(),
     "__init__": set(),  # the public names: the only one that may know all others
 }
 ORDER = list(LAYERS)
 # Packages that only these modules may import, and only inside functions: optional, or slow to import.
-ONLY_INSIDE_FUNCTIONS = {"report.plots": {"matplotlib"}, "store.place": {"fsspec"}}
+ONLY_INSIDE_FUNCTIONS = {
+    "report.plots": {"matplotlib"},
+    "report.pictures": {"matplotlib"},
+    "logfiles.tensorboard": {"tensorboard"},
+    "store.place": {"fsspec"},
+}
 MATHS = [layer for layer in ORDER if LAYERS[layer] <= NUMBERS and layer != "__init__"]
 
 

@@ -68,7 +68,7 @@ def plot_forecast(
     if truth is None and horizon is not None and curve.step >= horizon:
         truth = recent_loss(curve)
 
-    first = min(max(FIRST_SHARE * end, 1.0), float(curve.S[-1]))
+    first = min(max(FIRST_SHARE * end, 1.0, float(curve.S[0])), float(curve.S[-1]))
     S, L = curve.S[curve.S >= first], curve.L[curve.S >= first]
     logarithmic = bool(L.min() > 0.0)
     axes.set(xscale="log", yscale="log" if logarithmic else "linear")
@@ -210,7 +210,7 @@ def _loss_range(L: FloatArray, known: Sequence[Forecast], logarithmic: bool) -> 
     height = max(high - low, 0.01 if logarithmic else 1e-6)
     ends = [float(f.final_loss.low) for f in known if f.horizon is not None]
     lows = [to(x) if x > 0.0 or not logarithmic else -math.inf for x in ends]
-    lowest = max(min([low, *lows]), low - 0.5 * height)
+    lowest = max(min([low, *lows]), low - height)
     return back(lowest - 0.06 * height), back(high + 0.06 * height)
 
 

@@ -1,0 +1,97 @@
+"""Options that several commands share, and the runs they lead to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lightning_scaling.cli.output import failing, say
+
+if TYPE_CHECKING:
+    from lightning_scaling.advice import StopRule
+    from lightning_scaling.curve import LossCurve
+    from lightning_scaling.logfiles import RunLog, Wanted
+    from lightning_scaling.named_schedule import PlannedRates
+
+Horizon = Annotated[int | None, typer.Option(help="Planned last optimizer step; default: the log's, if it tells.")]
+Schedule = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Learning rate ahead: cosine, cosine:0.1 (ends at 10 % of the peak), linear, linear:0.1, wsd:0.2 (decays "
+        "over the last 20 %), constant; default: stays as the log has it last.",
+    ),
+]
+Warmup = Annotated[int, typer.Option(help="Steps of linear warm-up of that schedule.")]
+Level = Annotated[float, typer.Option(help="Probability that an interval holds its number.")]
+Targets = Annotated[list[float] | None, typer.Option("--target", help="Stop if the run will not end at this loss.")]
+MinGain = Annotated[float | None, typer.Option(help="Stop if the loss will not fall by this any more.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; what is not known is null.")]
+Picture = Annotated[Path | None, typer.Option(help="Write a picture to this file (.png, .svg, .pdf).")]
+StepColumn = Annotated[str | None, typer.Option(help="Column of the steps, 'row' to count rows; default: by name.")]
+LossColumn = Annotated[str | None, typer.Option(help="Column of the losses; default: the training loss, by name.")]
+RateColumn = Annotated[str | None, typer.Option("--lr-column", help="Column of the learning rates, or 'none'.")]
+RunName = Annotated[str | None, typer.Option("--run", help="Which run, where a log holds several.")]
+Size = Annotated[float | None, typer.Option("-N", "--parameters", help="Non-embedding parameters of the model.")]
+
+
+def wanted(
+    step: str | None, loss: str | None, lr: str | None, run: str | None = None, size: float | None = None
+) -> Wanted:
+    """Return the columns that the user names."""
+    from lightning_scaling.logfiles import Wanted
+
+    return Wanted(step=step, loss=loss, lr=lr, run=run, N=size)
+
+
+def one_log(path: Path, columns: Wanted) -> RunLog:
+    """Read the one run of a log, or end with what is wrong."""
+    from lightning_scaling.logfiles import read_log
+
+    with failing():
+        return read_log(path, columns)
+
+
+def many_logs(paths: list[Path], columns: Wanted) -> list[RunLog]:
+    """Read all runs of logs and folders; one file among several that cannot be read is passed over and named."""
+    from lightning_scaling.logfiles import read_logs
+
+    found: list[RunLog] = []
+    for path in paths:
+        try:
+            found += read_logs(path, columns)
+        except (OSError, ValueError, ModuleNotFoundError) as error:
+            if len(paths) == 1:
+                with failing():
+                    raise
+            say(f"Left out: {error}")
+    return found
+
+
+def rules_of(targets: list[float] | None, min_gain: float | None) -> dict[str, StopRule]:
+    """Return the rules that the options ask for, by their words."""
+    from lightning_scaling.advice import Converged, TargetUnreachable
+
+    with failing():
+        rules: dict[str, StopRule] = {f"target {loss:g}": TargetUnreachable(loss) for loss in targets or ()}
+        if min_gain is not None:
+            rules[f"gain below {min_gain:g}"] = Converged(min_gain)
+    return rules
+
+
+def rates_for(
+    curve: LossCurve, horizon: int | None, schedule: str | None, warmup: int, whole: LossCurve | None = None
+) -> PlannedRates:
+    """Return the learning rates of a run: as named, or as the whole log has them, where that is to be assumed."""
+    from lightning_scaling.named_schedule import PlannedRates, as_logged, planned_rates
+
+    with failing():
+        if horizon is None:
+            if schedule is not None:
+                raise ValueError("Expected --horizon beside --schedule, got none, so give the planned last step.")
+            return PlannedRates(None, "")
+        if schedule is None and whole is not None:
+            return as_logged(whole, horizon)
+        return planned_rates(curve, horizon, schedule, warmup)
