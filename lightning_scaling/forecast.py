@@ -23,6 +23,7 @@ from lightning_scaling.readout import discrete, interval_of, now_final_gain, one
 from lightning_scaling.schedule import LRSchedule, check_horizon
 from lightning_scaling.siblings.before_start import Unbegun
 from lightning_scaling.siblings.borrow import Borrowed, borrow
+from lightning_scaling.siblings.calibration import calibrate
 from lightning_scaling.siblings.relevance import FinishedRun
 from lightning_scaling.track_record import TrackRecord
 from lightning_scaling.verdict import Verdict
@@ -168,7 +169,7 @@ def _fit(curve: LossCurve, schedule: LRSchedule, borrowed: Borrowed | None, wide
         with np.errstate(all="ignore"):
             fitted = fit(curve, schedule, DEFAULT_PRIOR, None if borrowed is None else borrowed.kin)
             if borrowed is not None:
-                worth = borrowed.calibration(curve.step / schedule.horizon)
+                worth = calibrate(borrowed, curve, fitted.posterior)
                 shift, factor = worth.shift, worth.factor
             if (shift, factor * widened) != (0.0, 1.0):
                 calibrated = replace(fitted.posterior, calibration=(shift, factor * widened))

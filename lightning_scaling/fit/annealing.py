@@ -37,8 +37,9 @@ class Response:
 
 
 def first_peak(schedule: LRSchedule) -> float:
-    """Return the step at which the warm-up ends: the first block within 2 % of the peak rate [steps]."""
-    return float(schedule.edges[int(np.argmax(schedule.rates >= 0.98 * schedule.rates.max())) + 1])
+    """Return the step at which the warm-up ends: the first block within 2 % of the peak rate [steps]; 0 without one."""
+    block = int(np.argmax(schedule.rates >= 0.98 * schedule.rates.max()))
+    return float(schedule.edges[block + 1]) if block else 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,28 +1,23 @@
-"""borrow(): what related runs say of this one, and what forecasts of runs like it were worth."""
+"""borrow(): what related runs say of this one before it has shown it."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.fit.annealing import Annealing
-from lightning_scaling.fit.data import compact
 from lightning_scaling.fit.kin import Kin
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
-from lightning_scaling.fit.record import MIN_POINTS, fit
 from lightning_scaling.schedule import LRSchedule
-from lightning_scaling.siblings.identity import digest
-from lightning_scaling.siblings.relevance import LEAST, FinishedRun, Relative, relatives, schedule_distance
+from lightning_scaling.siblings.relevance import FinishedRun, Relative, relatives, schedule_distance
 from lightning_scaling.siblings.traits import Traits
 from lightning_scaling.siblings.trend import Outlook, Scatter, trend
 
-__all__ = ["Borrowed", "Calibration", "borrow"]
+__all__ = ["Borrowed", "borrow"]
 
 FloatArray = NDArray[np.float64]
 
@@ -37,35 +32,6 @@ _SCHEDULES = 0.12
 _ENOUGH = 0.3
 #: Prior probability that a run is like its kin where there are many of them, and how many are half of many.
 _KIN, _HALF = 0.9, 1.0
-#: Shares of a run from which runs that are over are forecast again.
-_SHARES = np.array([0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9])
-#: Runs that are forecast again at most; runs that the engine's own width, and its being unbiased, count for.
-_AGAIN, _WORTH, _UNBIASED = 12, 3.0, 3.0
-#: Limits of the factor on the width.
-_LEAST, _MOST = 0.4, 2.5
-#: Distance of schedules at which a forecast made again counts for .6: errors of a decay say nothing of a constant rate.
-_LIKE = 0.3
-#: An error beyond this many sigmas counts as this many.
-_CLIP = 4.0
-#: Log ratio of sizes from which they are different ones.
-_OTHER_SIZE = 0.2
-
-_again: WeakKeyDictionary[LossCurve, dict[tuple[float, bytes], float | None]] = WeakKeyDictionary()
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What forecasts like this one were worth.
-
-    Args:
-        shift: By how many sigmas runs ended above their forecast [1].
-        factor: By what the width of an interval should be multiplied [1].
-        n_runs: Runs that were forecast again.
-    """
-
-    shift: float
-    factor: float
-    n_runs: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,51 +50,6 @@ class Borrowed:
     relatives: Sequence[Relative]
     traits: Sequence[Traits]
 
-    def calibration(self, share: float) -> Calibration:
-        r"""Return what forecasts at this share of a run were worth for the relatives.
-
-        Each of the closest ones is forecast again at the same share of it, with all the others as its kin. With z_r
-        its error in sigmas and w_r its weight, n runs in all,
-
-        .. math:: m = \frac{\sum_r w_r z_r}{\mu + \sum_r w_r}, \qquad
-                  f^2 = \frac{\nu + \mu m^2 + \sum_r w_r (z_r - m)^2}{\nu + \sum_r w_r}
-
-        are the shift of a forecast, in sigmas, and the factor on its width. Where this run is of a size that none of
-        them has, a relative is forecast without those of its own size, for that is as hard.
-
-        Args:
-            share: Share of the run that has been seen [1].
-        """
-        nearest = float(_SHARES[np.abs(np.log(_SHARES / max(share, 1e-3))).argmin()])
-        likeness = [
-            one.weight * float(np.exp(-0.5 * (schedule_distance(self.schedule, one.schedule) / _LIKE) ** 2))
-            for one in self.relatives
-        ]
-        chosen = [int(i) for i in np.argsort(likeness)[::-1][:_AGAIN] if likeness[i] > LEAST]
-        found = [(likeness[i], self._error(i, nearest)) for i in chosen]
-        w, z = np.array([(weight, error) for weight, error in found if error is not None]).reshape(-1, 2).T
-        z, n = np.clip(z, -_CLIP, _CLIP), float(w.sum())
-        shift = float(w @ z) / (_UNBIASED + n)
-        square = (_WORTH + _UNBIASED * shift**2 + w @ (z - shift) ** 2) / (_WORTH + n)
-        return Calibration(shift, float(np.clip(np.sqrt(square), _LEAST, _MOST)), len(z))
-
-    def _error(self, i: int, share: float) -> float | None:
-        """Return by how many sigmas the end of a relative was off its forecast at a share of it; None without one."""
-        one = self.relatives[i]
-        sizes = np.array([r.log_N for r in self.relatives])
-        others = np.arange(sizes.size) != i
-        other_sizes = np.abs(sizes - sizes[i]) > _OTHER_SIZE
-        if np.abs(sizes).min() > _OTHER_SIZE and other_sizes.any():
-            others &= other_sizes
-        chosen = sorted((digest(r.curve, r.schedule), j) for j, r in enumerate(self.relatives) if others[j])
-        # What is kept depends on nothing but the runs: a forecast is the same whatever was forecast before it.
-        names = b"".join((digest(one.curve, one.schedule), *(name for name, _ in chosen)))
-        key = share, hashlib.blake2b(names, digest_size=16).digest()
-        known = _again.setdefault(one.curve, {})
-        if key not in known:
-            known[key] = _forecast_again(one, share, [self.relatives[j] for _, j in chosen])
-        return known[key]
-
 
 def borrow(curve: LossCurve, schedule: LRSchedule, runs: Iterable[FinishedRun]) -> Borrowed | None:
     """Return what finished runs lend to the forecast of a run; None where none of them is kin to it.
@@ -144,25 +65,6 @@ def borrow(curve: LossCurve, schedule: LRSchedule, runs: Iterable[FinishedRun]) 
         return None
     kin, traits = [one for one, _ in pairs], [shown for _, shown in pairs]
     return Borrowed(schedule, _kin(schedule, kin, traits), kin, traits)
-
-
-def _forecast_again(one: Relative, share: float, others: list[Relative]) -> float | None:
-    """Forecast a run that is over from a share of it, and return by how many sigmas it ended above that."""
-    T = float(one.schedule.horizon)
-    part, late = compact(one.curve.until(share * T)), one.curve.S > 0.98 * T
-    if len(part) < MIN_POINTS or not late.any():
-        return None
-    borrowed = borrow(part, one.schedule, others)
-    if borrowed is None:
-        return None
-    try:
-        with np.errstate(all="ignore"):
-            guess = fit(part, one.schedule, DEFAULT_PRIOR, borrowed.kin).posterior.loss([0.99 * T])
-    except (np.linalg.LinAlgError, ArithmeticError, ValueError):
-        return None
-    truth = float(np.average(one.curve.L[late], weights=one.curve.count[late]))
-    error = (truth - float(guess.quantiles([0.5])[0, 0])) / float(guess.sd()[0])
-    return error if np.isfinite(error) else None
 
 
 def _kin(schedule: LRSchedule, kin: Sequence[Relative], traits: Sequence[Traits]) -> Kin:

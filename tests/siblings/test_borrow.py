@@ -126,23 +126,6 @@ def test_a_decay_is_borrowed_from_those_that_had_one(rng: np.random.Generator) -
     assert helped.low <= own.end <= helped.high
 
 
-def test_forecasts_made_again_widen_where_they_erred(rng: np.random.Generator) -> None:
-    own, store = run(rng, 1e7), family(rng, (3e6, 1e7, 3e7))
-    # Losses that leave their law late in every run: what such forecasts are worth is what they were worth before.
-    leave = [
-        replace(one, curve=LossCurve(one.curve.S, one.curve.L + 0.25 * (one.curve.S > 0.9 * T), N=one.curve.N))
-        for one in store
-    ]
-    found = {}
-    for name, runs in (("keep", store), ("leave", leave)):
-        borrowed = borrow(own.at(0.5), own.lr_schedule, runs)  # type: ignore[arg-type]
-        assert borrowed is not None
-        found[name] = borrowed.calibration(0.5)
-    assert found["leave"].shift > found["keep"].shift + 0.5
-    assert found["keep"].factor < 1.0 < found["leave"].factor
-    assert found["keep"].n_runs == found["leave"].n_runs == 6
-
-
 @pytest.mark.parametrize("store", [[], [replace(run(np.random.default_rng(0)), curve=LossCurve([1, 2, 3], [3, 2, 1]))]])
 def test_an_empty_store_and_garbage_are_no_store(rng: np.random.Generator, store: list[Planted]) -> None:
     own = run(rng)
