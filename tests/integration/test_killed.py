@@ -53,7 +53,7 @@ def test_fifty_kills(ends: dict[str, Ends]) -> None:
 def test_what_is_known_is_known_to_the_bit(ends: dict[str, Ends], name: str) -> None:
     whole, killed = ends[name]["whole"], ends[name]["killed"]
     assert killed["ended"] == whole["ended"] == RUNS[name].steps
-    assert len(whole["state"]["live"]["ledger"]["rows"]) >= 10
+    assert len(whole["state"]["live"]["ledger"]["rows"]) >= 7
     for part in whole["state"]:  # equal as text: NaN is equal to NaN there, and no digit is lost
         assert json.dumps(killed["state"][part]) == json.dumps(whole["state"][part]), part
     assert killed["summary"] == whole["summary"]

@@ -222,7 +222,9 @@ def test_a_rank_that_leaves_ends_the_run_as_it_would_without_a_monitor(
     for rank in (0, 1):
         for what in ("ended", "weights"):
             assert ours[rank][what] == theirs[rank][what]
-        assert ours[rank]["error"].partition("[127")[0] == theirs[rank]["error"].partition("[127")[0]  # then a port
+        # In which of its words gloo says that the other is gone depends on the moment.
+        assert bool(ours[rank]["error"]) == bool(theirs[rank]["error"])
+        assert ours[rank]["error"].partition(":")[0] == theirs[rank]["error"].partition(":")[0]
     assert ours[0]["error"]  # nobody answers it any more
     assert bool(ours[1]["error"]) == (fault == "raises")
     assert ours[0]["forecasts"][-1] >= 30  # what was known before is known after

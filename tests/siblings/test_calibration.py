@@ -58,7 +58,9 @@ def test_the_drops_of_the_kin_count_where_they_served_them(rng: np.random.Genera
 
     def fallen(one: Planted) -> Planted:
         curve = one.curve
-        return replace(one, curve=LossCurve(curve.S, curve.L - 0.06 * (curve.S > 0.7 * T), N=curve.N), end=one.end - 0.06)
+        return replace(
+            one, curve=LossCurve(curve.S, curve.L - 0.06 * (curve.S > 0.7 * T), N=curve.N), end=one.end - 0.06
+        )
 
     own, store = fallen(run(rng, 1e7)), [fallen(run(rng, N)) for N in (3e6, 3e6, 1e7, 1e7, 3e7)]
     found = calibrated(own, 0.5, store)
