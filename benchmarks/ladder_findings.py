@@ -1,4 +1,4 @@
-"""What the store of a ladder says: L against N, L(N, S), sample efficiency, the compute frontier, batch sizes, forecasts."""
+"""What the store of a ladder says: L against N, L(N, S), sample efficiency, compute frontier, batches, forecasts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
+from benchmarks.ladder_recipes import WARM_UP
 from lightning_scaling import Forecast, Interval, LossCurve, RunStore, StoredRun, forecast
 from lightning_scaling.batch_size.critical import CriticalBatchFit, fit_critical_batch, steps_to_losses
 from lightning_scaling.joint import JointFit, fit_joint
@@ -40,7 +41,7 @@ class SizeLaw:
 
 @dataclass(frozen=True)
 class Efficient:
-    """The compute-efficient frontier as read off the curves: the best size and the lowest loss at amounts of compute."""
+    """The compute-efficient frontier as read off the curves: best size and lowest loss at amounts of compute."""
 
     C: Array
     N: Array
@@ -96,7 +97,14 @@ class Ladder:
         return float(self.by_schedule["constant"][0].batch or 0.0)
 
     def batch_fit(self) -> CriticalBatchFit:
-        return fit_critical_batch([run.curve for run in self.scan])
+        """Fit B_crit(L) at losses that every batch size came to after its warm-up."""
+        curves = [run.curve for run in self.scan]
+        if len(curves) < 3:
+            return fit_critical_batch(curves)
+        fastest = curves[-1]
+        top = float(np.interp(2.0 * WARM_UP, fastest.S, fastest.L))
+        end = max(_end(curve) for curve in curves)
+        return fit_critical_batch(curves, losses=np.geomspace(top, 1.01 * end, 10))
 
     def joint(self, *, offset: bool, critical: CriticalBatch | None = None, first: float = FIRST) -> JointFit:
         return fit_joint(self.constant, offset=offset, critical=critical, first=first)
@@ -123,7 +131,7 @@ class Ladder:
 def in_size(N: Array, L: Array, *, offset: bool) -> SizeLaw:
     """Fit L against N by least squares in log L - E; the interval of E is where the F-test does not reject it."""
     x = np.log(N)
-    shares = np.linspace(0.0, 0.98, 197) if offset else np.zeros(1)
+    shares = np.linspace(0.0, 0.98, 981) if offset else np.zeros(1)
     n, p = x.size, 3 if offset else 2
     found = []
     for E in shares * L.min():
@@ -160,7 +168,7 @@ def efficiency(curves: Sequence[LossCurve], batch: float, levels: Array) -> Arra
 
 def common_levels(curves: Sequence[LossCurve], n: int) -> Array:
     """Return losses from what the smallest model ends at down to what the largest ends at, falling."""
-    ends = [float(np.average(c.L[-5:], weights=c.count[-5:])) for c in curves]
+    ends = [_end(c) for c in curves]
     return np.geomspace(1.2 * max(ends), 1.01 * min(ends), n)
 
 
@@ -179,8 +187,12 @@ def frontier(curves: Sequence[LossCurve], batch: float, n: int = 25) -> Efficien
 
 
 def _range(curves: Sequence[LossCurve]) -> tuple[float, float]:
-    ends = [float(np.average(c.L[-5:], weights=c.count[-5:])) for c in curves]
-    return 1.6 * max(ends), 1.005 * min(ends)
+    ends = [_end(c) for c in curves]
+    return 1.4 * max(ends), 1.005 * min(ends)
+
+
+def _end(curve: LossCurve) -> float:
+    return float(np.average(curve.L[-5:], weights=curve.count[-5:]))
 
 
 def _slope(x: Array, y: Array) -> Interval:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.ladder_findings import FIRST, Efficient, Ladder, frontier, in_size
+from benchmarks.ladder_findings import FIRST, Ladder, Look, frontier, in_size
 from benchmarks.ladder_pictures import draw_batch, draw_compute, draw_forecasts, draw_sizes
+from benchmarks.ladder_planted import planted_table
 from benchmarks.ladder_tables import (
     batch_table,
     efficiency_table,
@@ -27,22 +30,24 @@ PICTURES = ("sizes", "compute", "batch", "forecasts")
 _INTRODUCTION = """\
 # A ladder of models, and what its store says
 
-Written by `python -m benchmarks.ladder report --store DIR --out docs/ladder.md`. The {n} runs were trained on {text}
-(the source code of Python's standard library, as bytes) by `python -m benchmarks.ladder train`, through
-`ScalingLawMonitor(store=DIR)`: byte-level transformers of {layers} layers, {n_sizes} sizes from {least:.2g} to {most:.2g}
-non-embedding parameters, {tokens:.0f} tokens per step and {steps} steps unless the table says otherwise, AdamW, {warm_up}
-steps of warm-up. No run reads a byte twice, so the training loss is a loss on new data. Runs of one batch size read the
-same crops in the same order, so that part of their noise is common. One run of each kind: differences between seeds were
-not measured.
+Written by `python -m benchmarks.ladder report --store lightning_scaling/example_store --out docs/ladder.md`. The {n}
+runs were trained by `python -m benchmarks.ladder train` on the source code of Python's standard library, as bytes,
+through `ScalingLawMonitor(store=DIR)`: transformers of {layers} layers, {n_sizes} sizes from {least} to {most}
+non-embedding parameters, {tokens:.0f} tokens (bytes) per step and {steps} steps unless the table says otherwise, AdamW,
+{warm_up} steps of warm-up, decay to 10 % (cosine) or to 0 (WSD, in its last fifth; linear). No run reads a byte twice,
+so the training loss is a loss on new data. Runs of one batch size read the same crops in the same order: much of their
+noise is common, and they agree better with each other than the noise of each would let expect. Every run was trained
+once; what another seed would change was not measured.
 
 The store ships with the package: `lightning_scaling.store.example.example_store()`.
 """
 
 _LEARNING_RATE = """\
-Learning rates: four rates a factor 2 apart were tried at three widths for 150 steps at a constant rate
-(`python -m benchmarks.ladder tune`). The largest was the best at all three, and longer runs want smaller ones, so the
-ladder takes three quarters of it: a rate of {first:.2g} at width {width}, falling as width^{power:g} (about N^{per_N:.2g}),
-and growing with the root of the batch size in the scan. None of these was tuned at the full length.
+Learning rates: `python -m benchmarks.ladder tune` trained {trial} steps at a constant rate, at 1/6, 1/3, 2/3 and 4/3 of
+the rates of the ladder, at three widths. The largest rate was the best at all three (width 12: 2.889, 2.686, 2.497,
+2.391; width 32: 2.623, 2.435, 2.302, 2.218; width 76: 2.395, 2.241, 2.148, 2.097). Longer runs want smaller rates, so
+the ladder takes three quarters of it: {first:.2g} at width {width}, falling as width^{power:.1f} (about N^{per_N:.2f}),
+and growing with the root of the batch size in the scan. None was tuned at the full length.
 """
 
 
@@ -84,20 +89,22 @@ def report(store: RunStore, out: Path | None = None) -> str:
         "## Size\n",
         size_table(laws).markdown(),
         f"![Final loss against N with both laws, and loss against steps with the joint fit](img/{stem}_sizes.png)\n",
-        _of_sizes(laws),
+        _wrapped(_of_sizes(laws)),
         "## Size and steps\n",
-        f"Fitted by `lightning_scaling.joint.fit_joint` to the runs at a constant rate, their first {FIRST:.0%} left out.\n",
+        "Fitted by `lightning_scaling.joint.fit_joint` to the runs at a constant rate, their first "
+        f"{100 * FIRST:.0f} % left out.\n",
         joint_table(fits).markdown(),
-        _of_joint(fits),
+        _wrapped(_of_joint(fits)),
+        planted_table(_ends(ladder, "constant")[0], int(ladder.by_schedule["constant"][0].horizon or 0)).markdown(),
         "## Sample efficiency and the compute frontier\n",
         efficiency_table(ladder).markdown(),
         frontier_table(measured, _powers(fits, batch.critical)).markdown(),
         f"![Loss against tokens and against compute](img/{stem}_compute.png)\n",
-        _of_frontier(measured),
+        _wrapped(_of_frontier()),
         "## Batch size\n",
         batch_table(ladder, batch).markdown(),
         f"![Steps and tokens to a loss at several batch sizes](img/{stem}_batch.png)\n",
-        _of_batch(batch.residual, ladder),
+        _wrapped(_of_batch(batch.residual, ladder)),
         "## Forecasts with the store\n",
         look_table(
             "The largest size, from smaller ones",
@@ -106,6 +113,7 @@ def report(store: RunStore, out: Path | None = None) -> str:
         ).markdown(),
         f"![Forecasts of the largest run with and without the store](img/{stem}_forecasts.png)\n",
         look_means(each).markdown(),
+        _wrapped(_of_looks(each)),
         "## All runs\n",
         run_table(ladder).markdown(),
     ]
@@ -127,11 +135,10 @@ def _introduction(ladder: Ladder) -> str:
     first = ladder.by_schedule["constant"][0]
     return _INTRODUCTION.format(
         n=len(ladder.runs),
-        text="real text",
         layers=first.tags["depth"],
         n_sizes=len(sizes),
-        least=sizes[0],
-        most=sizes[-1],
+        least=f"{sizes[0]:,.0f}".replace(",", " "),
+        most=f"{sizes[-1]:,.0f}".replace(",", " "),
         tokens=ladder.batch,
         steps=first.horizon,
         warm_up=WARM_UP,
@@ -139,12 +146,15 @@ def _introduction(ladder: Ladder) -> str:
 
 
 def _learning_rate(ladder: Ladder) -> str:
+    from benchmarks.ladder_training import TRIAL_STEPS
+
     first, last = (ladder.by_schedule["constant"][k] for k in (0, -1))
     rates, widths, sizes = (
         np.log([float(run.tags[key]) if key != "N" else float(run.N or 1.0) for run in (first, last)])
         for key in ("peak_lr", "width", "N")
     )
     return _LEARNING_RATE.format(
+        trial=TRIAL_STEPS,
         first=first.tags["peak_lr"],
         width=first.tags["width"],
         power=np.diff(rates)[0] / np.diff(widths)[0],
@@ -158,7 +168,7 @@ def _of_sizes(laws: dict) -> str:
     known = "is not told from zero" if offset.E.low <= 0.0 else "is above zero"
     return (
         f"At the end of the cosine the offset {known} and makes the residual {better:.1f} times smaller, with one "
-        f"constant more for {'the same points'}. The power law of Kaplan et al. has alpha_N = 0.076 on WebText2 at "
+        "constant more. The power law of Kaplan et al. has alpha_N = 0.076 on WebText2 at "
         "convergence; these runs are short, small and on bytes, so only the form can be compared.\n"
     )
 
@@ -174,9 +184,32 @@ def _of_joint(fits: dict[str, JointFit]) -> str:
         + f". Without E the fit is off by {plain.residual:.3f} nats (rms), with it by {offset.residual:.3f}; part of "
         "that is the noise of the windows. The misfit of the last column is what the law leaves of each run beyond "
         "that noise, and what it leaves of all runs alike, such as the early transient and the common order of the "
-        "data. Six sizes do not tell their own scatter well, so where runs scatter by 2 % of their fall the intervals "
-        "held 70 to 90 % of planted constants and not 90 % (without scatter: 93 to 100 %).\n"
+        "data. The misfit of single runs is real: the smallest model flattens earlier than a sum of a term in N and a "
+        "term in S can. The last row turns steps into S_min by the batch-size scan below, which is extrapolated there "
+        "to losses that the scan did not reach: its intervals are too narrow, as its residual shows.\n"
     )
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120) + "\n" if text else ""
+
+
+def _of_looks(looks: Sequence[Look]) -> str:
+    def error(name: str, share: float) -> float:
+        here = [look for look in looks if look.share == share]
+        return float(np.mean([abs(getattr(x, name).final_loss.mid - float(x.run.final_loss or 0.0)) for x in here]))
+
+    before, tenth, fifth, half = (error("with_store", share) for share in (0.0, 0.1, 0.2, 0.5))
+    text = (
+        f"With other sizes in the store the end is known to {before:.3f} nats before the run begins and to {half:.3f} "
+        f"half way, where a run alone is off by {error('without', 0.5):.3f}. "
+    )
+    if min(tenth, fifth) > before:
+        text += (
+            f"In between it is known less well ({tenth:.3f} at 10 %, {fifth:.3f} at 20 %): once a run has losses of "
+            "its own, what its kin said of the level of its end is no longer asked, and its transient misleads."
+        )
+    return text
 
 
 def _factor(interval: Interval) -> float:
@@ -214,18 +247,20 @@ def _quantiles(values: np.ndarray) -> Interval:
     return Interval(low, mid, high, 0.9)
 
 
-def _of_frontier(measured: Efficient) -> str:
+def _of_frontier() -> str:
     return (
-        "Compute is 6 N B S without embeddings and head, which at these sizes are most of the model: the frontier of "
-        "all compute lies elsewhere. The intervals of what is read off the curves are those of a straight line through "
-        "points of few curves and are too narrow for a law.\n"
+        "Compute is 6 N B S without embeddings and head, which are most of the smallest models: the frontier of all "
+        "compute lies elsewhere. What is read off the curves leaves out the smallest and the largest model, which "
+        "are the best only where there is no other; its intervals are those of a straight line through neighbouring "
+        "points, and too narrow. The other rows follow from the constants of the joint fits.\n"
     )
 
 
 def _of_batch(residual: float, ladder: Ladder) -> str:
+    if not (ladder.scan and np.isfinite(residual)):
+        return ""
     return (
-        f"Runs at width {ladder.scan[0].tags['width']} and a constant rate. Residual of log steps: {residual:.3f} (rms)."
-        " Both B_* and alpha_B rest on the rates that were taken to suit each batch.\n"
-        if ladder.scan and np.isfinite(residual)
-        else ""
+        f"Runs at width {ladder.scan[0].tags['width']} and a constant rate, compared at losses that the largest batch "
+        f"came to after its warm-up. Residual of log steps: {residual:.3f} (rms). B_* and alpha_B rest on the rates "
+        "that were taken to suit each batch.\n"
     )

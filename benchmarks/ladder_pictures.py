@@ -102,7 +102,7 @@ def draw_batch(ladder: Ladder, fit: CriticalBatchFit, path: Path) -> None:
         right.plot([], [], color=GREY, lw=0.8, ls=":", label="batch sizes of the scan")
         right.set(xscale="log", yscale="log", xlabel="loss [nats/byte]", ylabel="batch [tokens]")
         right.invert_xaxis()
-        right.legend(frameon=False)
+        right.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 0.05))
         _ticks_x(right)
     _plain(right, "Critical batch size against the loss")
     figure.savefig(path, dpi=_DPI)
@@ -120,9 +120,9 @@ def draw_forecasts(looks: Sequence[Look], path: Path) -> None:
         ax.axhspan(truth - error, truth + error, color="0.85", lw=0)
         ax.axhline(truth, color="black", lw=1.0)
         for k, look in enumerate(mine):
-            for what, colour, off, label in (
-                (look.with_store, COLOURS[1], -0.12, "with the store of smaller sizes"),
-                (look.without, COLOURS[0], 0.12, "without"),
+            for what, colour, off in (
+                (look.with_store, COLOURS[1], -0.12),
+                (look.without, COLOURS[0], 0.12),
             ):
                 loss = what.final_loss
                 if np.isfinite(loss.mid):
@@ -161,9 +161,9 @@ def _thin(curve: LossCurve) -> LossCurve:
 
 def _ramp(n: int) -> list[tuple[float, ...]]:
     """Return colours from light to dark, readable on white."""
-    import matplotlib
+    from matplotlib import colormaps
 
-    return [tuple(matplotlib.colormaps["viridis"](x)) for x in np.linspace(0.75, 0.0, max(n, 1))]
+    return [tuple(colormaps["viridis"](x)) for x in np.linspace(0.75, 0.0, max(n, 1))]
 
 
 def _short(N: float | None) -> str:

@@ -22,7 +22,7 @@ TASK = "bytes of the standard library"
 #: Crops are spread by the golden ratio: as long as they hold no more than this share of the text, none overlap.
 MOST_OF_TEXT = 0.44
 #: Learning rates that are tried, as multiples of the ones of the scale, and the length of a trial.
-TRIED, TRIAL_STEPS = (0.25, 0.5, 1.0, 2.0), 200
+TRIED, TRIAL_STEPS = (1 / 6, 1 / 3, 2 / 3, 4 / 3), 150
 
 
 class Rung(ByteTransformer):

@@ -3,18 +3,23 @@
     python examples/plan_next_run.py
 
 reads the store that ships with the package (byte-level transformers of six sizes on the source of Python's standard
-library, see docs/ladder.md), forecasts a larger model before it begins, and asks the planner. Give `--store DIR` for
-runs of your own. A few seconds on one CPU core.
+library, see docs/ladder.md), forecasts a larger model before it begins, and asks the planner. For runs of your own put
+`RunStore("your folder")` in its place. A few seconds on one CPU core.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from lightning_scaling import Frontier, LossCurve, PlanLaws, RunStore, fit_critical_batch, forecast, plan
+import numpy as np
+
+from lightning_scaling import LossCurve, PlanLaws, RunStore, fit_critical_batch, forecast, plan
 from lightning_scaling.joint import fit_joint
 from lightning_scaling.planner import Explored
 from lightning_scaling.store.example import example_store
+
+#: Losses that every batch size of the scan came to after its warm-up: there their steps are compared.
+LOSSES = np.geomspace(2.15, 1.85, 8)
 
 
 def main(store: RunStore, times: float, budget: float) -> None:
@@ -30,24 +35,16 @@ def main(store: RunStore, times: float, budget: float) -> None:
     constant = [run.curve for run in store.runs(tags={"schedule": "constant"}, state="finished")]
     ladder = [curve for curve in constant if curve.B[-1] == largest.batch]
     scan = [curve for curve in constant if sum(curve.N == other.N for other in constant) > 1]
-    batch = fit_critical_batch(scan)
+    batch = fit_critical_batch(scan, losses=LOSSES)
     joint = fit_joint(ladder, first=0.2)  # the first fifth of runs as short as these is transient
     print(f"\nL(N, S) at a constant rate: {joint}\nB_crit: {batch}\n")
 
-    every = slice(None, None, 10)  # two hundred draws are plenty for an interval
-    sizes, tokens = joint.sizes, [largest.batch * steps for steps in joint.steps]
-    explored = Explored(N=sizes, D=tuple(tokens))
-    kaplan = ()
-    if batch.critical is not None:
-        in_S_min = fit_joint(ladder, offset=False, critical=batch.critical, first=0.2).require_ok()
-        kaplan = [Frontier(law, batch.critical) for law in in_S_min.kaplan()[every]]
+    sizes, tokens = joint.sizes, (largest.batch * joint.steps[0], largest.batch * joint.steps[1])
     laws = PlanLaws(
-        kaplan=kaplan,
-        hoffmann=joint.hoffmann(largest.batch)[every],
-        source=f"fitted to {joint.n_runs} runs of this store at a constant rate, N without embeddings throughout",
+        hoffmann=joint.hoffmann(largest.batch)[::10],  # two hundred draws are plenty for an interval
+        source=f"fitted to {joint.n_runs} runs of this store at a constant rate, N without embeddings",
         level=0.9,
-        explored_kaplan=explored,
-        explored_hoffmann=explored,
+        explored_hoffmann=Explored(N=sizes, D=tokens),
     )
     spent = 6.0 * largest.N * largest.batch * largest.horizon
     print(f"The largest run took {spent:.2g} FLOP. What would be best for {budget:g} times as much?\n")
@@ -56,8 +53,7 @@ def main(store: RunStore, times: float, budget: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--store", type=RunStore, help="folder or URL of your runs (default: the one that ships)")
     parser.add_argument("--times", type=float, default=3.0, help="size asked about, over the largest (default: 3)")
     parser.add_argument("--budget", type=float, default=10.0, help="compute over that of the largest run (default: 10)")
     arguments = parser.parse_args()
-    main(arguments.store or example_store(), arguments.times, arguments.budget)
+    main(example_store(), arguments.times, arguments.budget)

@@ -25,7 +25,7 @@ FloatArray = NDArray[np.float64]
 _ALPHA_N, _ALPHA_S, _COARSE, _FINE = (0.02, 2.0), (0.05, 4.0), 24, 36
 #: Part of the probability that the fine grid may leave out at each side.
 _OUTSIDE = 1e-4
-#: Misfits that are tried, a run's own and the shared one, as shares of what a run falls by; no two runs are quite alike.
+#: Misfits that are tried, a run's own and the shared one, as shares of what a run falls by. No two runs are alike.
 _OWN, _SHARED = (0.004, 0.01, 0.025, 0.06, 0.15), (0.0, 0.004, 0.01, 0.025, 0.06, 0.15)
 #: E-folds of steps over which a misfit lasts.
 _LASTS = 2.0
@@ -177,7 +177,7 @@ def fit_joint(
         curves: Runs on one data set, of at least three sizes (in their N), at a constant learning rate: a loss in the
             middle of a decay is not the loss of a shorter run. Give all the same batch size, or ``critical``.
         offset: Whether there is an irreducible loss E. Without it the law is Kaplan's.
-        critical: The critical batch size. With it steps are turned into S_min (Eq. 5.4) at the batch size of each curve.
+        critical: The critical batch size. With it steps become S_min (Eq. 5.4), at the batch size of each curve.
         first: Share of each run that is left out at its start [1]: the law begins after the first transient.
         level: Probability that an interval holds its number [1].
 
@@ -209,14 +209,20 @@ def fit_joint(
             why = f"{name} is not found between {low:g} and {high:g}. Give runs over a wider range, or fix E (offset)."
             return _failure(why, points, offset, level)
     losses = _law(draws, points.N, points.S)
-    best = int(np.argmin(((losses - losses.mean(axis=0)) ** 2).sum(axis=1)))
+    k = int(np.argmin(((losses - losses.mean(axis=0)) ** 2).sum(axis=1)))
+    best = float(draws[k, 0]), float(draws[k, 1]), float(draws[k, 2]), float(draws[k, 3]), float(draws[k, 4])
+    alpha_N, alpha_S, N_c, S_c, E = (_interval(column, level) for column in draws.T)
     return JointFit(
-        "",
-        *(_interval(draws[:, k], level) for k in range(5)),
-        best=tuple(draws[best].tolist()),
+        reason="",
+        alpha_N=alpha_N,
+        alpha_S=alpha_S,
+        N_c=N_c,
+        S_c=S_c,
+        E=E,
+        best=best,
         draws=draws,
         scatter=(float(misfits[0]), float(misfits[1])),
-        residual=float(np.sqrt(np.mean((points.y - losses[best]) ** 2))),
+        residual=float(np.sqrt(np.mean((points.y - losses[k]) ** 2))),
         sizes=(float(points.N.min()), float(points.N.max())),
         steps=(float(points.S.min()), float(points.S.max())),
         n_runs=points.n_runs,
@@ -382,12 +388,16 @@ def _interval(values: FloatArray, level: float) -> Interval:
 
 
 def _failure(why: str, points: _Points, offset: bool, level: float) -> JointFit:
-    unknown = Interval(math.nan, math.nan, math.nan, level)
     nan = math.nan
+    unknown = Interval(nan, nan, nan, level)
     return JointFit(
-        why,
-        *(unknown,) * 5,
-        best=(nan,) * 5,
+        reason=why,
+        alpha_N=unknown,
+        alpha_S=unknown,
+        N_c=unknown,
+        S_c=unknown,
+        E=unknown,
+        best=(nan, nan, nan, nan, nan),
         draws=np.zeros((0, 5)),
         scatter=(nan, nan),
         residual=nan,

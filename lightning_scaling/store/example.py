@@ -16,7 +16,7 @@ _FOLDER = "example_store"
 def example_store() -> RunStore:
     """Return the store of runs that ships with the package, to try out what a store is good for.
 
-    They are byte-level transformers of six sizes, at several schedules, lengths and batch sizes: see ``docs/ladder.md``.
+    They are byte-level transformers of six sizes, at several schedules, lengths and batch sizes: ``docs/ladder.md``.
     Do not write into it: copy its files into a folder of your own.
 
     Raises:
