@@ -170,8 +170,8 @@ def fit_joint(
 
     The noise of the windows is measured. Each run has a misfit u_r of its own and all runs share one, v: both are
     Gaussian processes that last some two e-folds of steps, u_r with an offset of the whole run beside it, and their
-    sizes are summed over, weighed by the evidence. Six sizes tell little of a scatter between them: with E and a scatter
-    of 2 % of the fall, 90 % intervals of alpha_N held some 70 to 80 % of the time (``docs/ladder.md``).
+    sizes are summed over, weighed by the evidence. Six sizes tell little of a scatter between them: with E, and runs
+    that scatter by 2 % of their fall, 90 % intervals of alpha_N held some 70 to 80 % of the time (``docs/ladder.md``).
     For given exponents the law is linear in E, N_c^alpha_N and S_c^alpha_S, so that the exponents lie on a grid and the
     rest is solved in closed form under weak priors, zero or above. The draws come from a generator of fixed seed: the
     same runs give the same numbers.
