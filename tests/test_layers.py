@@ -35,6 +35,7 @@ LAYERS: dict[str, set[str]] = {
     "store": NUMBERS,
     "track_record": NUMBERS,
     "fit": NUMBERS,
+    "joint": NUMBERS,
     "siblings": NUMBERS,
     "hindsight": NUMBERS,
     "stairs": NUMBERS,
