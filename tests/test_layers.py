@@ -50,7 +50,10 @@ LAYERS: dict[str, set[str]] = {
     "readings": NUMBERS,
     "report": NUMBERS,
     "logs": NUMBERS,
+    "transfer": TORCH,
+    "loads": TORCH,
     "recorder": TORCH,
+    "fetching": TORCH,
     "gradients": TORCH,
     "host": TORCH,  # handed a trainer, imports none
     "loop": TORCH,

@@ -9,16 +9,37 @@ from typing import Any
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
 from lightning_scaling.forecast import forecast
+from lightning_scaling.host.settings import Settings
 from lightning_scaling.ledger import ForecastLedger, recent_error, recent_loss
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.store import RunStore, StoredRun
 from lightning_scaling.store.writing import new_id
 from lightning_scaling.track_record import KEY, TrackRecord, score
 
-__all__ = ["Memory"]
+__all__ = ["Memory", "recall"]
 
 #: Longest wait for the store at the end of a run [s].
 _PATIENCE = 60.0
+
+
+def recall(settings: Settings, live: LiveForecast, run_id: str | None, *, loss: str) -> Memory | None:
+    """Open the store of runs that a monitor was given, and let its forecasts borrow from what is there.
+
+    Args:
+        settings: What the user has set.
+        live: The forecasts of the run.
+        run_id: Name of the run in the store, of an earlier session; None: a new one.
+        loss: Which loss is forecast; a store is of many, and each run says of which one it is.
+
+    Returns:
+        The memory, None where no store was given.
+    """
+    if settings.store is None:
+        return None
+    memory = Memory(settings.store, {**settings.tags, "loss": loss}, run_id)
+    memory.read()
+    live.siblings = memory.siblings
+    return memory
 
 
 class Memory:
