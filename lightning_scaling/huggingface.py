@@ -190,10 +190,10 @@ class ScalingLawCallback(Readings, TrainerCallback):
 
     def _recall(self, state: Any, known: Sequence[Mapping[str, Any]]) -> None:
         """Open the store of runs, under the name that the log knows, and let the log know a new one."""
-        run_id = next((str(entry[_RUN]) for entry in known if _RUN in entry), None)
+        run_id = next((str(entry[_RUN]) for entry in reversed(known) if _RUN in entry), None)
         loss = "train_loss" if self._metric == "loss" else self._metric
-        self._memory = recall(self._settings, self._live, run_id, loss=loss)
-        if self._memory is not None and run_id is None:
+        self._memory = recall(self._settings, self._live, run_id, loss=loss, step=int(state.global_step))
+        if self._memory is not None and run_id != self._memory.run_id:
             state.log_history.append({_RUN: self._memory.run_id, "step": int(state.global_step)})
 
     def _make_plan(self, state: Any, scheduler: Any, schedule: LRSchedule | None, peak: float, *, step: int) -> Plan:

@@ -214,7 +214,7 @@ class LoopMonitor(Readings):
         if failure is not None:
             raise failure
         if self._remembers and self._memory is None:
-            self._memory = recall(self._settings, self._live, self._run_id, loss="train_loss")
+            self._memory = recall(self._settings, self._live, self._run_id, loss="train_loss", step=step - 1)
             self._run_id = None if self._memory is None else self._memory.run_id
         if not self._introduced:
             self._introduce(loss)

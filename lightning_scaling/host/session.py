@@ -70,7 +70,8 @@ class Session:
         self._fetching.plan(self.tracker.step)
         self.memory = None
         if self._thinks:
-            self.memory = recall(settings, main.live, self._run_id, loss=settings.monitor or "train_loss")
+            loss, step = settings.monitor or "train_loss", self.tracker.step
+            self.memory = recall(settings, main.live, self._run_id, loss=loss, step=step)
         self.advisor = Advisor(settings.price_per_hour, self.tracker.step)
         self._teller = Teller(settings, self.losses, tell)
         self._refitting = Refitting(
@@ -192,7 +193,7 @@ class Session:
             "global_step": self.tracker.global_step,
             **self.losses.state_dict(),
             "stopped_by": self.stopped_by,
-            "run_id": None if self.memory is None else self.memory.run_id,
+            "run_id": self._run_id if self.memory is None else self.memory.run_id,
             **self.course.state_dict(),
             "pass_ended_at": self._pass_ended_at,
         }

@@ -166,7 +166,7 @@ class Throws(CSVLogger):
 def test_a_logger_that_throws(tmp_path: Path, good: int) -> None:
     with pytest.warns(ScalingWarning, match="no route"):
         monitor = with_and_without(Learner, logger=Throws(tmp_path, good))
-    assert len(monitor.history) > 10  # the forecasts go on
+    assert monitor.history[-1].step == STEPS  # the forecasts go on
     assert monitor.forecast is not None
 
 
