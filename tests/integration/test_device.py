@@ -144,7 +144,8 @@ def test_an_error_of_the_script_loses_nothing(there: Device) -> None:
     assert followed.curve.step == 99
 
 
-def test_a_plain_loop(at: int = 53) -> None:  # there is a forecast at step 50
+def test_a_plain_loop() -> None:
+    at = 53  # there is a forecast at step 50
     host = Loop(quiet())
     host.run()
     with device():
