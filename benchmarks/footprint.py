@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from lightning_scaling.fetching import Fetching
 from lightning_scaling.host.losses import Losses
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.recorder import CurveRecorder
-from lightning_scaling.refits import BUFFER, next_fetch
+from lightning_scaling.refits import BUFFER
 
 #: Spread of the losses of single steps around the law.
 _NOISE = 0.05
@@ -76,33 +77,33 @@ class Watched:
     """
 
     def __init__(self, steps: int, validations: int = 0) -> None:
-        rates = None  # found by the Trainer, not given by the user
-        settings = Settings.of(None, None, steps, rates, None, None, 0.9, 40, "scaling", False)
-        self.losses = Losses(settings, CurveRecorder(buffer=4 * BUFFER))
+        self.losses = Losses(Settings.of(horizon=steps, verbose=False), CurveRecorder(buffer=4 * BUFFER))
         self.losses.find(["val_loss"] if validations else [])
         self.losses.set_batch_size(1024.0)
         self._every = max(steps // validations, 1) if validations else 0
         shape = 0.5 * (1.0 + np.cos(np.pi * np.arange(steps) / steps))
         self.losses.steps.live.plan(steps, 1e-3 * (0.1 + 0.9 * shape))
         self.losses.metric.live.adopt(self.losses.steps.live)
-        self._next_fetch = next_fetch(0, self.losses.steps.live.next_step, across_ranks=False)
+        self._fetching = Fetching(self.losses.steps.recorder, self.losses.steps.live, across_ranks=False)
+        self._fetching.plan(0)
 
     def feed(self, first: int, values: Sequence[float]) -> None:
         """Take the losses of consecutive steps, tensors as in a training, and do what is due."""
         losses, every = self.losses, self._every
-        recorder, live = losses.steps.recorder, losses.steps.live
+        recorder = losses.steps.recorder
         for step, loss in enumerate(torch.tensor(values).unbind(), start=first):
             recorder.append(step, loss, 1e-3)
-            if step >= self._next_fetch:
-                recorder.flush(wait=False)
-                if losses.steps.is_due():
-                    live.refit(losses.steps.curve(None))
-                self._next_fetch = next_fetch(step, live.next_step, across_ranks=False)
+            if step >= self._fetching.due:
+                self._fetching.turn(step, self._look)
             if every and step % every == 0:
                 losses.metric.take({"val_loss": loss + 0.1}, step, 1e-3)
-                losses.metric.fetch()
+                losses.metric.fetch(step)
                 if losses.metric.is_due():
                     losses.metric.live.refit(losses.metric.curve(None))
+
+    def _look(self) -> None:
+        if self.losses.steps.is_due():
+            self.losses.steps.live.refit(self.losses.steps.curve(None))
 
     def state_bytes(self) -> int:
         """Return the size of the state as ``torch.save`` writes it [bytes]."""

@@ -128,19 +128,19 @@ class ScalingLawMonitor(LightningCallback):
     ) -> None:
         super().__init__()
         self._settings = Settings.of(
-            monitor,
-            stop,
-            horizon,
-            lr_schedule,
-            N,
-            tokens_per_step,
-            level,
-            refits,
-            name,
-            verbose,
-            price_per_hour,
-            store,
-            tags,
+            monitor=monitor,
+            stop=stop,
+            horizon=horizon,
+            lr_schedule=lr_schedule,
+            N=N,
+            tokens_per_step=tokens_per_step,
+            level=level,
+            refits=refits,
+            name=name,
+            verbose=verbose,
+            price_per_hour=price_per_hour,
+            store=store,
+            tags=tags,
         )
         require_held_out(monitor, self._settings.rules)
         if name != "scaling":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
 from lightning_scaling.host.horizon import PlannedEnd
 from lightning_scaling.host.lr import lambda_rates
+from lightning_scaling.host.memory import Memory, recall
 from lightning_scaling.host.plan import Plan, scheduler_plan
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.host.size import describe_size, model_size
@@ -21,6 +23,7 @@ from lightning_scaling.live import LiveForecast
 from lightning_scaling.logs import LogCurve
 from lightning_scaling.readings import Readings
 from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.store import RunStore
 
 if TYPE_CHECKING:
 
@@ -41,6 +44,8 @@ __all__ = ["ScalingLawCallback"]
 _FEW_LOGS = 50
 #: Where a stop is noted in the log of the run, so that a run that is resumed on purpose is not stopped again.
 _MARK = "scaling/stopped_by"
+#: Where its name in the store of runs is noted.
+_RUN = "scaling/run_id"
 
 
 def _say(text: str) -> None:
@@ -72,6 +77,9 @@ class ScalingLawCallback(Readings, TrainerCallback):
         level: Probability that an interval holds its number [1].
         refits: Fits over the run, as far as there are logs for them.
         tell: What is called with each sentence; default: ``tqdm.write``, above the progress bar; None: nothing.
+        store: A `RunStore`, or the folder or URL of one: as in `ScalingLawMonitor`, rank 0 reads its finished runs of
+            the same metric at the start, and writes this run into it.
+        tags: What tells this run apart in the store, such as ``{"task": "text"}``.
 
     Raises:
         TypeError: If an argument is of the wrong kind.
@@ -96,8 +104,12 @@ class ScalingLawCallback(Readings, TrainerCallback):
         level: float = 0.9,
         refits: int = 40,
         tell: Callable[[str], object] | None = _say,
+        store: str | PathLike[str] | RunStore | None = None,
+        tags: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
-        self._settings = Settings.of(None, stop, None, None, None, None, level, refits, "scaling", tell is not None)
+        self._settings = Settings.of(
+            stop=stop, level=level, refits=refits, verbose=tell is not None, store=store, tags=tags
+        )
         if metric not in ("loss", "eval_loss"):
             raise ValueError(f"Expected metric to be 'loss' or 'eval_loss', got {metric!r}, so choose one of them.")
         self._metric = metric
@@ -146,6 +158,7 @@ class ScalingLawCallback(Readings, TrainerCallback):
         self._log = LogCurve(averaged=self._metric == "loss")
         self._epoch_ends: list[int] = []
         self._ended_at = 0
+        self._memory: Memory | None = None
         self._wants_stop = self._stopped = False
         self._distrust = 0  # how often the rate in use was not the planned one
 
@@ -159,17 +172,29 @@ class ScalingLawCallback(Readings, TrainerCallback):
         plan = self._make_plan(state, scheduler, schedule, peak, step=0)
         if done and state.epoch:
             self._epoch_ends = [round(k * done / state.epoch) for k in range(1, int(state.epoch) + 1)]
-        for entry in state.log_history:
-            if entry.get("step", 0) <= done:
-                self._again(entry)
+        known = [entry for entry in state.log_history if entry.get("step", 0) <= done]
+        if state.is_world_process_zero:
+            self._recall(state, known)
+        for entry in known:
+            self._again(entry)
         if self._tell is None:
             return
         size = "N not known" if model is None else describe_size(model_size(model))
         self._tell(f"ScalingLawCallback: {size}, {plan}.")
+        if self._memory is not None and (said := self._memory.opening(self._live, None)):
+            self._tell(f"ScalingLawCallback: {said}")
         by_steps = getattr(args.logging_strategy, "value", args.logging_strategy) == "steps"
         n = state.max_steps / max(int(state.logging_steps), 1) if by_steps else state.num_train_epochs
         if self._metric == "loss" and n < _FEW_LOGS:
             self._tell(f"The loss is logged {n:.0f} times in the run: log more often for earlier and surer forecasts.")
+
+    def _recall(self, state: Any, known: Sequence[Mapping[str, Any]]) -> None:
+        """Open the store of runs, under the name that the log knows, and let the log know a new one."""
+        run_id = next((str(entry[_RUN]) for entry in reversed(known) if _RUN in entry), None)
+        loss = "train_loss" if self._metric == "loss" else self._metric
+        self._memory = recall(self._settings, self._live, run_id, loss=loss, step=int(state.global_step))
+        if self._memory is not None and run_id != self._memory.run_id:
+            state.log_history.append({_RUN: self._memory.run_id, "step": int(state.global_step)})
 
     def _make_plan(self, state: Any, scheduler: Any, schedule: LRSchedule | None, peak: float, *, step: int) -> Plan:
         end = PlannedEnd(int(state.max_steps) if state.max_steps > 0 else None, "max_steps")
@@ -205,6 +230,8 @@ class ScalingLawCallback(Readings, TrainerCallback):
                 self._tell(f"Step {step}: the learning rate left its schedule; now: {plan}.")
         news = self._take(step, logs)
         if news is not None:
+            if self._memory is not None:
+                self._memory.keep(self._live, self.curve)
             self._wants_stop = self._live.wants_stop
             known = {f"scaling/{key}": value for key, value in self.values.items() if key.startswith("final_loss")}
             logs.update({key: value for key, value in known.items() if math.isfinite(value)})
@@ -229,6 +256,8 @@ class ScalingLawCallback(Readings, TrainerCallback):
         known = self.history[-1].step if self.history else 0
         if self._ended_at > known and not self._stopped:
             self._live.refit(self.curve)
+        if self._memory is not None:
+            self._memory.close(self._live, self.curve, over=True)
         if self._tell is not None:
             self._tell("\n" + self.summary())
 

@@ -111,6 +111,10 @@ class LiveForecast:
         self.horizon, self.schedule, self.peak = other.horizon, other.schedule, other.peak
         self.next_step = next_refit(self.last_step, self.horizon, self._refits)
 
+    def due_after(self, step: int) -> int:
+        """Return where the first refit after a step is due, if one that is due by then has been done [steps]."""
+        return self.next_step if self.next_step > step else next_refit(step, self.horizon, self._refits)
+
     @property
     def last_step(self) -> int:
         """The step of the newest forecast, 0 before the first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,18 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_scaling.advice import StopRule
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
+from lightning_scaling.fetching import Fetching
 from lightning_scaling.host.describe import describe_rates
 from lightning_scaling.host.horizon import PlannedEnd
+from lightning_scaling.host.memory import Memory, recall
 from lightning_scaling.host.plan import Plan, scheduler_plan, steps_taken
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.host.steps import is_half_precision
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.readings import Readings
 from lightning_scaling.recorder import CurveRecorder
-from lightning_scaling.refits import BUFFER, next_fetch
+from lightning_scaling.refits import BUFFER
+from lightning_scaling.store import RunStore
 
 __all__ = ["LoopMonitor"]
 
@@ -52,6 +56,9 @@ class LoopMonitor(Readings):
         tell: What is called with each sentence, such as ``tqdm.write``; None: nothing.
         across_ranks: Whether every rank of the default process group has a monitor. Then the loss is the mean over the
             ranks, rank 0 decides, and `step` returns the same on all of them. Where False, each follows its own loss.
+        store: A `RunStore`, or the folder or URL of one: as in `ScalingLawMonitor`, rank 0 reads its finished runs at
+            the first step and writes this one into it, as over at the horizon, at a stop, and where `close` says so.
+        tags: What tells this run apart in the store, such as ``{"task": "text"}``.
 
     Raises:
         TypeError: If an argument is of the wrong kind.
@@ -77,18 +84,31 @@ class LoopMonitor(Readings):
         refits: int = 40,
         tell: Callable[[str], object] | None = print,
         across_ranks: bool | None = None,
+        store: str | PathLike[str] | RunStore | None = None,
+        tags: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
         self._scheduler: LRScheduler | None = None
         if isinstance(lr_schedule, LRScheduler):
             self._scheduler, lr_schedule = lr_schedule, None
-        verbose = tell is not None
-        self._settings = Settings.of(None, stop, horizon, lr_schedule, None, None, level, refits, "scaling", verbose)
+        self._settings = Settings.of(
+            stop=stop,
+            horizon=horizon,
+            lr_schedule=lr_schedule,
+            level=level,
+            refits=refits,
+            verbose=tell is not None,
+            store=store,
+            tags=tags,
+        )
         if self._scheduler is not None and horizon is None:
             raise ValueError("Expected a horizon beside a scheduler, got None, so give the number of steps planned.")
         self._across_ranks = _together(across_ranks, self._settings.rules)
         first = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
         self._tell = tell if first else None
         self._thinks = first or not self._across_ranks
+        self._remembers = first and store is not None
+        self._memory: Memory | None = None
+        self._run_id: str | None = None
         self._failed = False
         self._introduced = False
         self._stop = False
@@ -98,7 +118,10 @@ class LoopMonitor(Readings):
         self._live = LiveForecast(self._settings.rules, level=self._settings.level, refits=refits)
         self._recorder = CurveRecorder(buffer=4 * BUFFER, across_ranks=self._across_ranks, note_size=1)
         self._plan = self._make_plan()
-        self._next_fetch = self._fetch_after(0)
+        self._fetching = Fetching(
+            self._recorder, self._live, across_ranks=self._across_ranks, last=self._settings.horizon
+        )
+        self._fetching.plan(0)
 
     def step(self, loss: Tensor | float, lr: Tensor | float | None = None, *, at: int | None = None) -> bool:
         """Take the loss of an optimizer step; return whether to stop.
@@ -110,10 +133,16 @@ class LoopMonitor(Readings):
             at: The optimizer step, counted from 1 [steps]; default: one more than the last.
         """
         self._guard(lambda: self._append(loss, lr, self._step + 1 if at is None else at))
-        if self._step >= self._next_fetch:
-            self._next_fetch = self._fetch_after(self._step)
+        if self._step >= self._fetching.due:
             self._guard(self._fetch)
         return self._stop
+
+    def close(self) -> None:
+        """Say that the run is over: forecast what no forecast knows yet, and write it into its store.
+
+        Of use where a loop ends before its horizon, or has none. Every rank must call it.
+        """
+        self._guard(self._finish)
 
     @property
     def curve(self) -> LossCurve:
@@ -127,7 +156,7 @@ class LoopMonitor(Readings):
     def state_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists, as ``torch.load(weights_only=True)`` wants them."""
         state: dict[str, Any] = {"version": _VERSION, "step": self._step, "stopped_by": self._stopped_by}
-        state["distrust"] = self._distrust
+        state |= {"distrust": self._distrust, "run_id": self._run_id}
         self._guard(lambda: state.update(recorder=self._recorder.state_dict(), live=self._live.state_dict()))
         return state if "live" in state else {}
 
@@ -150,8 +179,9 @@ class LoopMonitor(Readings):
         self._distrust = int(state_dict.get("distrust", 0))
         if state_dict["stopped_by"] is not None:
             self._live.overrule(state_dict["stopped_by"])
+        self._run_id, self._memory = state_dict.get("run_id"), None
         self._plan = self._make_plan()
-        self._next_fetch = self._fetch_after(self._step)
+        self._fetching.plan(self._step)
 
     def _make_plan(self) -> Plan:
         """Find the learning rates from what was given, and plan with them."""
@@ -183,6 +213,9 @@ class LoopMonitor(Readings):
         self._step = step
         if failure is not None:
             raise failure
+        if self._remembers and self._memory is None:
+            self._memory = recall(self._settings, self._live, self._run_id, loss="train_loss", step=step - 1)
+            self._run_id = None if self._memory is None else self._memory.run_id
         if not self._introduced:
             self._introduce(loss)
 
@@ -191,43 +224,65 @@ class LoopMonitor(Readings):
         self._introduced = True
         if self._tell is not None:
             self._tell(f"LoopMonitor: {self._plan}.")
+            if self._memory is not None and (known := self._memory.opening(self._live, None)):
+                self._tell(f"LoopMonitor: {known}")
         if isinstance(loss, Tensor) and is_half_precision(loss) and self._thinks:
             say_warning(
                 f"Expected a loss in float32, got {loss.dtype}, which resolves 3 digits at best, so compute the loss "
                 "in float32, for example from logits.float()."
             )
 
-    def _fetch_after(self, step: int) -> int:
-        found = next_fetch(step, self._live.next_step, across_ranks=self._across_ranks)
-        horizon = self._settings.horizon
-        return min(found, horizon) if horizon is not None and step < horizon else found
-
     def _fetch(self) -> None:
-        """Fetch the losses; where it is time, forecast, and let rank 0's decision be known."""
-        recorder, live = self._recorder, self._live
+        """Fetch the losses, and see what they say."""
         try:
-            recorder.flush(wait=self._step == self._settings.horizon)
+            self._fetching.turn(self._step, self._look, wait=self._step == self._settings.horizon)
         finally:
-            if self._across_ranks:
-                self._stop = recorder.heard[0] > 0.0
+            self._hear()
+
+    def _hear(self) -> None:
+        """Take rank 0's decision, where it decides for others."""
+        if self._across_ranks:
+            self._stop = self._recorder.heard[0] > 0.0
+
+    def _look(self) -> None:
+        """Where it is time, forecast, and let rank 0's decision be known."""
+        recorder, live = self._recorder, self._live
+        self._hear()
         if self._stop and self._across_ranks:
             recorder.flush()  # every rank is here: get what is under way
         if not self._thinks:
             return
         self._watch_rate()
         alarmed = live.is_alarmed(recorder.builder.n_nonfinite, recorder.latest, recorder.latest_error)
-        if recorder.step < live.next_step and not alarmed:
-            return
-        changed = live.refit(recorder.builder.curve())
+        if recorder.step >= live.next_step or alarmed:
+            self._refit()
+        if self._memory is not None and (self._stop or recorder.step == self._settings.horizon):
+            self._memory.close(live, recorder.builder.curve(), over=True)
+
+    def _refit(self) -> None:
+        live, curve = self._live, self._recorder.builder.curve()
+        changed = live.refit(curve)
         if self._across_ranks:
-            recorder.note = [float(live.wants_stop)]
+            self._recorder.note = [float(live.wants_stop)]
         else:
             self._stop = live.wants_stop
-            self._next_fetch = self._fetch_after(self._step)
         if live.wants_stop and live.acts_on is not None:
             self._stopped_by = live.acts_on.name
+        if self._memory is not None:
+            self._memory.keep(live, curve)
         if changed and self._tell is not None:
             self._tell(live.sentence)
+
+    def _finish(self) -> None:
+        recorder, live = self._recorder, self._live
+        self._fetching.land(self._look)
+        recorder.flush()
+        if not self._thinks:
+            return
+        if len(recorder.builder) and recorder.step > live.last_step and not self._stop:
+            self._refit()
+        if self._memory is not None:
+            self._memory.close(live, recorder.builder.curve(), over=True)
 
     def _watch_rate(self) -> None:
         """Hold the rate in use against the planned one; plan again once, then believe no plan any more."""

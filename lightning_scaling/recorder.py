@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.loads import Load, Reduction
 from lightning_scaling.windows import CurveBuilder
 
 __all__ = ["CurveRecorder"]
@@ -20,9 +21,14 @@ __all__ = ["CurveRecorder"]
 class CurveRecorder:
     """Collects the loss of every optimizer step of a PyTorch loop without waiting for the device.
 
-    `append` keeps a reference to the detached tensor where it is. Every ``buffer`` steps, and when the curve is asked
-    for, one stacked transfer brings the collected losses over and feeds them to a `CurveBuilder`, whose memory does not
-    grow with the run.
+    `append` keeps a reference to the detached tensor where it is. Every ``buffer`` steps, and whenever `flush` is
+    called, one stacked transfer brings the collected losses over and feeds them to a `CurveBuilder`, whose memory does
+    not grow with the run.
+
+    Losses in the host's memory are taken in by the flush itself. Losses on a device are sent off by one flush and taken
+    in by the next, or by `land`: by then they have long arrived, and nothing waits. What `builder` holds at a step thus
+    follows from the steps of the flushes alone, not from how fast a device is, and neither `curve` nor `state_dict`,
+    which may wait for what is under way, changes it.
 
     With ``across_ranks`` the curve is that of the mean loss over all ranks of the default process group. Each flush
     then is one asynchronous all_reduce, which is waited for at the next one only, so every rank must append the same
@@ -66,11 +72,14 @@ class CurveRecorder:
         self._across_ranks = across_ranks
         self._device = None if device is None else torch.device(device)
         self._builder = CurveBuilder()
+        self._newest = 0
         self._steps: list[int] = []
         self._losses: list[Tensor | float | None] = []
         self._lrs: list[Tensor | float | None] = []
         self._B: float | None = None
-        self._flight: _Flight | None = None
+        self._load: Load | None = None
+        self._reduction: Reduction | None = None
+        self._is_remote = False  # once a loss has been on a device, each flush is taken in by the next
         #: What rank 0 wants to tell all ranks; sent with every flush. Other ranks' notes are ignored.
         self.note: list[float] = [0.0] * note_size
         #: What rank 0 told with the last reduction that has arrived; the same on every rank at the same step.
@@ -83,6 +92,8 @@ class CurveRecorder:
         self.latest_error = math.inf
         #: Flushes so far.
         self.flushes = 0
+        #: Transfers that had not arrived when they were taken in, so that the host waited.
+        self.waits = 0
 
     @property
     def builder(self) -> CurveBuilder:
@@ -93,6 +104,11 @@ class CurveRecorder:
     def step(self) -> int:
         """Newest step that has been fetched."""
         return self._builder.step
+
+    @property
+    def sent(self) -> int | None:
+        """Newest step of the losses that have been sent off by a device and not taken in, None where there are none."""
+        return None if self._load is None else self._load.steps[-1]
 
     def append(self, step: int, loss: Tensor | float | None, lr: Tensor | float | None = None) -> None:
         """Add one optimizer step; no synchronisation, no copy.
@@ -106,12 +122,12 @@ class CurveRecorder:
         Raises:
             ValueError: If the step does not come after the last one; nothing collected is lost.
         """
-        newest = self._steps[-1] if self._steps else self._builder.step
-        if step <= newest:
+        if step <= self._newest:
             raise ValueError(
-                f"Expected a step after {newest}, got step={step}. Count optimizer steps from 1, for example with "
-                "enumerate(loader, start=1); after a restart, load the recorder's state first."
+                f"Expected a step after {self._newest}, got step={step}. Count optimizer steps from 1, for example "
+                "with enumerate(loader, start=1); after a restart, load the recorder's state first."
             )
+        self._newest = step
         self._steps.append(step)
         self._losses.append(loss.detach() if isinstance(loss, Tensor) else loss)
         self._lrs.append(lr)
@@ -123,29 +139,31 @@ class CurveRecorder:
         self._B = B
 
     def flush(self, *, wait: bool = True) -> None:
-        """Fetch what has been collected.
+        """Fetch what has been collected, and take in what was sent off before.
 
         Args:
-            wait: With ``across_ranks``: whether to wait for this flush's own reduction, as against the one before,
-                which has had time to arrive. Every rank must call with the same value at the same step.
+            wait: Whether to wait for what this flush itself sends off, from a device or with ``across_ranks``. Every
+                rank must call with the same value at the same step.
         """
         self.flushes += 1
-        if not self._across_ranks:
-            steps, losses, lrs = self._take()
-            if steps:
-                self._feed(steps, *_fetch(losses, lrs), self._B)
+        if self._across_ranks:
+            self._reduce(wait=wait)
             return
-        # Every rank takes part in every reduction, whatever goes wrong here: errors are for the end.
-        landed = [self._land()]
-        steps, losses, lrs = self._take()
-        self._flight = _Flight(steps, losses, lrs, self._B, self.note, self._device)
-        self._flight.launch()
-        if wait:
-            landed.append(self._land())
-        for flight, means in (found for found in landed if found is not None):
-            if flight.error is not None:
-                raise flight.error
-            self._feed(flight.steps, means, _fetch([], flight.lrs)[1], flight.B)
+        self.land()
+        if not self._steps:
+            return
+        load = Load(*self._take(), self._B)
+        self._is_remote = self._is_remote or load.fetch.is_remote
+        self._load = load
+        if wait or not self._is_remote:
+            self.land()
+
+    def land(self) -> None:
+        """Take in what a device has sent off; a reduction over the ranks is taken in by the next flush only."""
+        load, self._load = self._load, None
+        if load is not None:
+            self.waits += not load.fetch.is_done()
+            self._feed(load.steps, *load.values(), load.B)
 
     def curve(self, *, N: float | None = None, unit: str = "") -> LossCurve:
         """Return the curve so far; with ``across_ranks``, up to the last reduction that has arrived.
@@ -154,18 +172,26 @@ class CurveRecorder:
             N: Non-embedding parameters, if known.
             unit: Unit of the loss, for print, such as ``nats/token``.
         """
-        if not self._across_ranks:
+        if self._across_ranks:
+            return self._builder.curve(N=N, unit=unit)
+        if not self._looks_far():
             self.flush()
-        return self._builder.curve(N=N, unit=unit)
+            return self._builder.curve(N=N, unit=unit)
+        newest = CurveBuilder.from_state(self._builder.state_dict())
+        for load in (self._load, Load(self._steps, self._losses, self._lrs, self._B)):
+            if load is not None:
+                _extend(newest, load.steps, *load.values(), load.B)
+        return newest.curve(N=N, unit=unit)
 
     def mark_epoch_end(self, step: int) -> None:
         """Note that a pass over the training data ended at ``step``."""
         self._builder.mark_epoch_end(step)
 
     def discard(self) -> None:
-        """Drop what has been collected and not fetched, and any reduction under way."""
+        """Drop what has been collected and not fetched, and whatever is under way."""
         self._take()
-        self._flight = None
+        self._load = self._reduction = None
+        self._newest = self._builder.step
 
     def state_dict(self) -> dict[str, Any]:
         """Return the curve as plain numbers and lists, exact to the bit.
@@ -173,9 +199,15 @@ class CurveRecorder:
         With ``across_ranks`` the steps that are not yet reduced are left out: a state may be asked for on one rank
         alone, and then nothing may wait for another.
         """
+        state: dict[str, Any] = {"version": 1}
         if not self._across_ranks:
-            self.flush()
-        return {"version": 1, "builder": self._builder.state_dict(), "lr": self.lr}
+            if self._looks_far():
+                # Kept apart, so that a resumed run takes them in at the step at which this one does.
+                state["sent"] = None if self._load is None else self._load.state()
+                state["collected"] = Load(self._steps, self._losses, self._lrs, self._B).state()
+            else:
+                self.flush()
+        return {**state, "builder": self._builder.state_dict(), "lr": self.lr}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`.
@@ -190,104 +222,65 @@ class CurveRecorder:
         self._builder = CurveBuilder.from_state(state["builder"])
         self.lr = None if state.get("lr") is None else float(state["lr"])
         self.discard()
+        self._is_remote = "collected" in state
+        loads = [Load(*state[name]) for name in ("sent", "collected") if state.get(name) is not None]
+        if self._across_ranks:  # the state of one process: no rank has anything of it under way
+            for load in loads:
+                self._feed(load.steps, *load.values(), load.B)
+        elif self._is_remote:
+            *sent, collected = loads
+            self._load = sent[0] if sent else None
+            losses, lrs = collected.values()
+            self._steps, self._losses, self._lrs = list(collected.steps), [*losses], [*lrs]
+        self._newest = max([self._builder.step, *(step for load in loads for step in load.steps[-1:])])
+
+    def _looks_far(self) -> bool:
+        """Return whether a loss has been on a device, collected ones included."""
+        both = (*self._losses, *self._lrs)
+        return self._is_remote or any(isinstance(x, Tensor) and x.device.type != "cpu" for x in both)
 
     def _take(self) -> tuple[list[int], list[Tensor | float | None], list[Tensor | float | None]]:
         taken = self._steps, self._losses, self._lrs
         self._steps, self._losses, self._lrs = [], [], []
         return taken
 
-    def _land(self) -> tuple[_Flight, list[float | None]] | None:
+    def _reduce(self, *, wait: bool) -> None:
+        # Every rank takes part in every reduction, whatever goes wrong here: errors are for the end.
+        landed = [self._heard_of()]
+        self._reduction = Reduction(*self._take(), self._B, self.note, self._device)
+        self._reduction.launch()
+        if wait:
+            landed.append(self._heard_of())
+        for reduction, means in (found for found in landed if found is not None):
+            if reduction.error is not None:
+                raise reduction.error
+            self._feed(reduction.steps, means, reduction.rates.numbers(), reduction.B)
+
+    def _heard_of(self) -> tuple[Reduction, list[float | None]] | None:
         """Wait for the reduction under way, if there is one; return it and the mean losses, and hear the note."""
-        flight, self._flight = self._flight, None
-        if flight is None:
+        reduction, self._reduction = self._reduction, None
+        if reduction is None:
             return None
-        losses, self.heard = flight.land()
-        return flight, losses
+        losses, self.heard = reduction.land()
+        return reduction, losses
 
     def _feed(
         self, steps: Sequence[int], losses: Sequence[float | None], lrs: Sequence[float | None], B: float | None
     ) -> None:
-        finite: list[float] = []
-        for step, loss, lr in zip(steps, losses, lrs, strict=True):
-            if lr is not None:
-                self.lr = lr
-            if loss is None:
-                continue
-            self._builder.append(step, loss, lr, B)
-            if math.isfinite(loss):
-                finite.append(loss)
+        _extend(self._builder, steps, losses, lrs, B)
+        self.lr = next((lr for lr in reversed(lrs) if lr is not None), self.lr)
+        finite = [loss for loss in losses if loss is not None and math.isfinite(loss)]
         self.latest = float(np.mean(finite)) if finite else math.nan
         self.latest_error = float(np.std(finite, ddof=1)) / math.sqrt(len(finite)) if len(finite) > 1 else math.inf
 
 
-class _Flight:
-    """One reduction under way: the losses of some steps on their way to their mean over the ranks, and a note.
-
-    The payload is [loss where there was one, else 0][1 where there was one, else 0][note], float64.
-    """
-
-    def __init__(
-        self,
-        steps: list[int],
-        losses: list[Tensor | float | None],
-        lrs: list[Tensor | float | None],
-        B: float | None,
-        note: Sequence[float],
-        device: torch.device | None,
-    ) -> None:
-        self.steps = steps
-        self.lrs = lrs
-        self.B = B
-        first = next((x for x in losses if isinstance(x, Tensor)), None)
-        device = device or (torch.device("cpu") if first is None else first.device)
-        sent = list(note) if dist.get_rank() == 0 else [0.0] * len(note)
-        there = [float(x is not None) for x in losses]
-        tail = torch.tensor(there + sent, dtype=torch.float64, device=device)
-        self.error: Exception | None = None
-        try:
-            head = _stack([0.0 if x is None else x for x in losses], device)
-        except Exception as error:  # the other ranks wait for this one: take part with nothing, complain later
-            self.error = error
-            head = torch.zeros(len(losses), dtype=torch.float64, device=device)
-            tail[: len(losses)] = 0.0
-        self._payload = torch.cat([head, tail])
-        self._work: Any = None
-
-    def launch(self) -> None:
-        """Start the one collective of a flush."""
-        self._work = dist.all_reduce(self._payload, async_op=True)
-
-    def land(self) -> tuple[list[float | None], list[float]]:
-        """Wait for it; return the mean losses and the note."""
-        self._work.wait()
-        values: list[float] = self._payload.tolist()
-        n = len(self.steps)
-        means = [total / there if there else None for total, there in zip(values[:n], values[n : 2 * n], strict=True)]
-        return means, values[2 * n :]
-
-
-def _fetch(
-    losses: Sequence[Tensor | float | None], lrs: Sequence[Tensor | float | None]
-) -> tuple[list[float | None], list[float | None]]:
-    """Bring losses and learning rates to the host in one transfer."""
-    both = [*losses, *lrs]
-    where = [i for i, x in enumerate(both) if isinstance(x, Tensor)]
-    found: list[float | None] = [None if x is None or isinstance(x, Tensor) else float(x) for x in both]
-    if where:
-        tensors = [x for x in both if isinstance(x, Tensor)]
-        for i, value in zip(where, _stack(tensors, tensors[0].device).tolist(), strict=True):
-            found[i] = value
-    return found[: len(losses)], found[len(losses) :]
-
-
-def _stack(values: Sequence[Tensor | float], device: torch.device) -> Tensor:
-    """Return the values as one vector, each a mean over its elements."""
-    wide = torch.float32 if device.type == "mps" else torch.float64
-    first = values[0] if values else None
-    if isinstance(first, Tensor) and all(isinstance(x, Tensor) and x.shape == first.shape for x in values):
-        tensors: list[Any] = list(values)
-        if all(x.dtype == first.dtype and x.device == first.device for x in tensors):
-            stacked = torch.stack(tensors).to(device=device, dtype=wide)
-            return stacked if stacked.dim() == 1 else stacked.flatten(1).mean(1)
-    rows = [torch.as_tensor(x).detach().to(device=device, dtype=wide).mean() for x in values]
-    return torch.stack(rows) if rows else torch.empty(0, dtype=wide, device=device)
+def _extend(
+    builder: CurveBuilder,
+    steps: Sequence[int],
+    losses: Sequence[float | None],
+    lrs: Sequence[float | None],
+    B: float | None,
+) -> None:
+    for step, loss, lr in zip(steps, losses, lrs, strict=True):
+        if loss is not None:
+            builder.append(step, loss, lr, B)

@@ -12,6 +12,9 @@ EARLY_RATIO = 1.5
 BUFFER = 256
 #: The same across ranks, where what rank 0 decides takes two fetches to reach everyone; shorter early in a run.
 RANK_BUFFER = 64
+#: Steps after which losses that a device has sent off are taken in. By then they have arrived; where a host that runs
+#: ahead has to wait for them after all, its device has so many steps in its queue to go on with.
+LAG = 8
 
 
 def next_refit(step: int, horizon: int | None, refits: int) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_scaling import Converged, Diverged, ScalingWarning, TargetUnreachable, live
+from lightning_scaling import Converged, Diverged, RunStore, ScalingWarning, TargetUnreachable, live
 from tests.trainers import law
 
 transformers = pytest.importorskip("transformers")
@@ -127,6 +127,43 @@ def test_it_stops_when_the_target_is_out_of_reach_and_the_resumed_run_goes_on(tm
     # Resumed from before the stop it is stopped again.
     before = str(tmp_path / f"checkpoint-{step - 2}")
     assert train(tmp_path, ScalingLawCallback(rule, tell=None), resume=before).state.global_step == step
+
+
+def test_a_run_is_remembered_and_the_next_one_borrows(tmp_path: Path) -> None:
+    said: list[str] = []
+    first = ScalingLawCallback(tell=None, store=tmp_path / "runs", tags={"task": "script"})
+    train(tmp_path, first, max_steps=200)
+    (stored,) = RunStore(tmp_path / "runs").runs()
+    assert (stored.state, stored.horizon, dict(stored.tags)) == (
+        "finished", 200, {"task": "script", "loss": "train_loss"},
+    )  # fmt: skip
+    assert len(stored.forecasts) == len(first.history)
+    second = ScalingLawCallback(tell=said.append, store=RunStore(tmp_path / "runs"))
+    train(tmp_path, second, model=Scripted(floor=2.1), save_strategy="steps", save_steps=200)
+    assert second.forecast is not None
+    assert second.forecast.n_siblings == 1
+    assert said[1].startswith("ScalingLawCallback: 1 finished run in the store: from 1 of them")
+    # Resumed before its end, it is another run; resumed at its end, the same.
+    for resumed, steps, runs in (("200", STEPS, 3), ("400", STEPS + 40, 3)):
+        path = str(tmp_path / f"checkpoint-{resumed}")
+        monitor = ScalingLawCallback(tell=None, store=tmp_path / "runs")
+        train(tmp_path, monitor, model=Scripted(floor=2.1), resume=path, max_steps=steps)
+        assert len(RunStore(tmp_path / "runs")) == runs
+    assert sorted(run.curve.step for run in RunStore(tmp_path / "runs")) == [200, STEPS, STEPS + 40]
+
+
+def test_a_killed_run_is_found_again_in_the_store(tmp_path: Path) -> None:
+    def breaks(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 130:
+            raise RuntimeError("out of memory")
+
+    breaker = type("Breaks", (transformers.TrainerCallback,), {"on_step_end": breaks})()
+    saves = {"max_steps": 200, "save_strategy": "steps", "save_steps": 100}
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(tmp_path, ScalingLawCallback(tell=None, store=tmp_path / "runs"), breaker, **saves)
+    monitor = ScalingLawCallback(tell=None, store=tmp_path / "runs")
+    train(tmp_path, monitor, resume=str(tmp_path / "checkpoint-100"), **saves)
+    assert [(run.state, run.curve.step) for run in RunStore(tmp_path / "runs")] == [("finished", 200)]
 
 
 def test_a_rule_that_a_run_gets_on_resuming_looks_at_all_that_was_logged(tmp_path: Path) -> None:

@@ -58,7 +58,10 @@ LAYERS: dict[str, set[str]] = {
     "report": NUMBERS,
     "logs": NUMBERS,
     "cli": {"rich", "typer"},  # parses and prints; the maths is imported by the command that needs it
+    "transfer": TORCH,
+    "loads": TORCH,
     "recorder": TORCH,
+    "fetching": TORCH,
     "gradients": TORCH,
     "host": TORCH,  # handed a trainer, imports none
     "loop": TORCH,

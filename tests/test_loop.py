@@ -7,6 +7,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from lightning_scaling import (
     Converged,
     Diverged,
     LoopMonitor,
+    RunStore,
     ScalingLawMonitor,
     ScalingWarning,
+    StoreError,
     TargetUnreachable,
     Verdict,
     live,
@@ -285,6 +288,62 @@ def test_a_stopped_run_that_is_resumed_goes_on() -> None:
     assert stopped < second.run() == STEPS
 
 
+def test_a_run_is_remembered_and_the_next_one_borrows(tmp_path: Path) -> None:
+    said: list[str] = []
+    first = Loop(quiet(store=tmp_path, tags={"task": "script"}))
+    first.run()
+    (stored,) = RunStore(tmp_path).runs()
+    assert (stored.state, stored.horizon, stored.curve.step) == ("finished", STEPS, STEPS)
+    assert dict(stored.tags) == {"task": "script", "loss": "train_loss"}
+    assert len(stored.forecasts) == len(first.monitor.history)
+    second = Loop(lambda scheduler: LoopMonitor(STEPS, scheduler, store=RunStore(tmp_path), tell=said.append))
+    second.losses = [1.03 * loss for loss in second.losses]
+    second.run(500)
+    assert second.monitor.forecast is not None
+    assert second.monitor.forecast.n_siblings == 1
+    assert said[1].startswith("LoopMonitor: 1 finished run in the store: from 1 of them this one should end at")
+    # Killed and resumed it is one and the same run, which forecasts what it would have without that.
+    state = checkpoint(second)
+    third = Loop(quiet(store=tmp_path))
+    third.losses, third.done = second.losses, 500
+    third.optimizer.load_state_dict(state["optimizer"])
+    third.scheduler.load_state_dict(state["scheduler"])
+    third.monitor.load_state_dict(state["monitor"])
+    third.run()  # before the other has ended, and is one of the runs that are there
+    second.run()
+    assert str(third.monitor.history) == str(second.monitor.history)
+    assert [run.state for run in RunStore(tmp_path)] == ["finished", "finished"]
+
+
+def test_a_stopped_run_and_one_without_a_horizon_are_over_as_well(tmp_path: Path) -> None:
+    stopped = Loop(quiet(TargetUnreachable(loss=1.0), store=tmp_path / "a"))
+    assert stopped.run() < STEPS
+    assert [(run.state, run.curve.step) for run in RunStore(tmp_path / "a")] == [("stopped", stopped.done)]
+    endless = Loop(lambda scheduler: LoopMonitor(tell=None, store=str(tmp_path / "b")))
+    endless.run(300)
+    endless.monitor.close()
+    assert [(run.state, run.curve.step) for run in RunStore(tmp_path / "b")] == [("finished", 300)]
+    assert endless.monitor.history[-1].step == 300
+    early = Loop(quiet(store=tmp_path / "c"))
+    early.run(300)
+    early.monitor.close()
+    assert [(run.state, run.curve.step) for run in RunStore(tmp_path / "c")] == [("stopped", 300)]
+    Loop(quiet()).monitor.close()  # of nothing, it is nothing
+
+
+def test_a_store_that_fails_is_warned_of_once_and_the_loop_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> str:
+        raise StoreError("Expected space, got none.")
+
+    monkeypatch.setattr(RunStore, "add", full)
+    loop = Loop(quiet(store=tmp_path))
+    assert loop.run() == STEPS
+    assert loop.monitor.history[-1].step == STEPS
+    assert capfd.readouterr().err.count("Expected the store of runs to be there") == 1
+
+
 def test_a_state_of_another_version_is_refused() -> None:
     with pytest.raises(ValueError, match="Expected a LoopMonitor state of version 1, got 7"):
         LoopMonitor(tell=None).load_state_dict({"version": 7})
@@ -326,6 +385,7 @@ def test_a_failure_is_warned_of_once_and_the_loop_goes_on(broken: str, monkeypat
         ({"stop": "now"}, TypeError),
         ({"level": 90}, ValueError),
         ({"refits": 3}, ValueError),
+        ({"tags": {"task": ["text"]}}, TypeError),
     ],
 )
 def test_wrong_arguments_say_what_was_expected(arguments: dict[str, Any], error: type[Exception]) -> None:

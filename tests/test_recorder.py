@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from lightning_scaling import CurveBuilder, CurveRecorder
+from tests.faraway import Device, Far, device, far
 
 
 class Untouchable(Tensor):
@@ -175,3 +177,148 @@ def test_a_step_that_does_not_go_on_is_refused_at_once_and_nothing_is_lost() -> 
     with pytest.raises(ValueError, match="after 3, got step=3"):
         recorder.append(3, 1.0)
     assert len(recorder.curve()) == 3
+
+
+def recorded(recorder: CurveRecorder, steps: range) -> None:
+    for step in steps:
+        recorder.append(step, far(5.0 / step), lr=far(0.1) if step % 2 else 0.1)
+
+
+def test_a_flush_sends_one_copy_off_and_the_next_takes_it_in() -> None:
+    recorder = CurveRecorder(buffer=100)
+    with device() as there:
+        recorded(recorder, range(1, 100))
+        assert (there.copies, recorder.sent) == ([], None)
+        recorded(recorder, range(100, 151))
+        assert (there.copies, recorder.sent, recorder.step) == ([150], 100, 0)
+        there.catch_up()
+        recorded(recorder, range(151, 200))
+        assert recorder.step == 0  # it has come, and still the step at which it is taken in is the same
+        recorded(recorder, range(200, 201))
+        assert (there.copies, recorder.sent, recorder.step) == ([150, 150], 200, 100)
+        assert (there.waits, recorder.waits) == (0, 0)
+        recorder.land()
+        assert (recorder.sent, recorder.step) == (None, 200)
+        assert (there.waits, recorder.waits) == (1, 1)
+    near = CurveRecorder(buffer=100)
+    for step in range(1, 201):
+        near.append(step, torch.tensor(5.0 / step), lr=torch.tensor(0.1) if step % 2 else 0.1)
+    assert recorder.builder.state_dict() == near.builder.state_dict()
+    assert (recorder.lr, recorder.latest, recorder.latest_error) == (near.lr, near.latest, near.latest_error)
+
+
+def test_whoever_asks_for_the_curve_or_the_state_gets_all_and_changes_nothing() -> None:
+    asked, left = CurveRecorder(buffer=64), CurveRecorder(buffer=64)
+    with device():
+        for step in range(1, 301):
+            for recorder in (asked, left):
+                recorded(recorder, range(step, step + 1))
+            if step % 7 == 0:
+                assert asked.curve().step == step
+                assert asked.state_dict()["builder"]["step"] == asked.step == left.step
+        assert asked.step < 300
+        assert asked.state_dict() == left.state_dict()
+        assert asked.latest == left.latest
+        left.flush()
+        assert left.builder.curve().L.tolist() == asked.curve().L.tolist()
+
+
+@pytest.mark.parametrize("at", [1, 63, 64, 70, 128, 200])
+def test_a_recorder_that_goes_on_takes_in_what_was_sent_off_where_the_first_one_would(at: int) -> None:
+    whole, first = CurveRecorder(buffer=64), CurveRecorder(buffer=64)
+    with device():
+        recorded(whole, range(1, at + 1))
+        recorded(first, range(1, at + 1))
+        file = io.BytesIO()
+        torch.save(first.state_dict(), file)
+        file.seek(0)
+        second = CurveRecorder(buffer=64)
+        second.load_state_dict(torch.load(file, weights_only=True))
+        assert second.sent == whole.sent
+        with pytest.raises(ValueError, match=f"after {at}, got step={at}"):
+            second.append(at, 1.0)
+        for step in range(at + 1, 301):
+            recorded(whole, range(step, step + 1))
+            recorded(second, range(step, step + 1))
+            assert second.sent == whole.sent
+            assert second.builder.state_dict() == whole.builder.state_dict()
+            assert (second.lr, second.step) == (whole.lr, whole.step)
+            assert second.latest == whole.latest or (step < 128 + at and math.isnan(second.latest))
+        assert second.state_dict() == whole.state_dict()
+
+
+def test_gaps_nan_and_discarding_on_a_device() -> None:
+    recorder = CurveRecorder(buffer=5)
+    with device():
+        for step, loss in enumerate([2.0, math.nan, None, math.inf, 1.0, None, 3.0], start=1):
+            recorder.append(step, far(loss))
+        assert recorder.sent == 5
+        curve = recorder.curve()
+        assert (curve.S.tolist(), curve.step, curve.n_nonfinite) == ([1, 5, 7], 7, 0)
+        recorder.discard()
+        assert recorder.sent is None
+        assert len(recorder.curve()) == 0
+        recorder.append(1, far(2.0))
+        recorder.flush()
+        assert recorder.curve().L.tolist() == [2.0]
+
+
+@pytest.mark.parametrize("damage", [{"sent": [[1, 2], [1.0], [None], None]}, {"collected": [[1], [], [], None]}])
+def test_a_damaged_state_of_losses_under_way_is_refused(damage: dict[str, Any]) -> None:
+    with device():
+        recorder = CurveRecorder()
+        recorder.append(1, far(2.0))
+        state = recorder.state_dict()
+    with pytest.raises(ValueError, match="The state is damaged"):
+        CurveRecorder().load_state_dict({**state, **damage})
+
+
+class Ranks:
+    """A process group of one rank whose sum is twice what it gives, and which takes its time."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, there: Device) -> None:
+        self.reduced = 0
+        self.waited = 0
+        self.there = there
+        for name, value in {"is_initialized": True, "get_rank": 0}.items():
+            patch.setattr(dist, name, lambda value=value: value)
+        patch.setattr(dist, "all_reduce", self.all_reduce)
+
+    def all_reduce(self, payload: Tensor, async_op: bool) -> Any:
+        assert async_op
+        assert isinstance(payload, Far)
+        self.reduced += 1
+        payload.mul_(2.0)
+        return self
+
+    def wait(self) -> None:
+        self.waited += 1
+
+
+def test_across_ranks_a_flush_is_one_reduction_and_asks_the_device_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with device() as there:
+        ranks = Ranks(monkeypatch, there)
+        recorder = CurveRecorder(buffer=5, across_ranks=True, note_size=1, device="cuda")
+        recorder.note = [0.5]
+        losses: list[Any] = [far(2.0), None, 3.0, far(torch.tensor([1.0, 2.0])), torch.tensor(7.0)]
+        for step, loss in enumerate(losses * 2, start=1):
+            recorder.append(step, loss, lr=far(0.1 * step))
+        assert (ranks.reduced, ranks.waited) == (2, 1)
+        assert sorted(there.copies) == [5, 5, 11]  # the learning rates twice, and what was reduced once
+        assert recorder.builder.curve().L.tolist() == [2.0, 3.0, 1.5, 7.0]
+        assert recorder.heard == [1.0]
+        assert recorder.lr == pytest.approx(0.5)
+        assert recorder.sent is None
+        recorder.flush()
+        assert recorder.step == 10
+
+
+def test_ranks_go_on_from_the_state_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    with device() as there:
+        alone = CurveRecorder(buffer=10)
+        recorded(alone, range(1, 16))
+        Ranks(monkeypatch, there)
+        together = CurveRecorder(across_ranks=True, device="cuda")
+        together.load_state_dict(alone.state_dict())
+        assert together.step == 15
+        assert together.curve().L.tolist() == alone.curve().L.tolist()

@@ -68,6 +68,12 @@ def count_examples(batch: Any) -> int | None:
     return None if inputs is None else int(inputs.shape[0])
 
 
+def step_size(trainer: Any, pl_module: Any, batch: Any) -> BatchSize | None:
+    """Return the size of an optimizer step of a Trainer, of which a batch is one, None where it is not known."""
+    accumulate = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
+    return batch_size(batch, accumulate=accumulate, ranks=data_ranks(trainer))
+
+
 def data_ranks(trainer: Any) -> int:
     """Return the number of ranks that see different data; tensor-parallel ranks share theirs."""
     sampler = getattr(trainer.strategy, "distributed_sampler_kwargs", None)

@@ -54,9 +54,15 @@ class Losses:
         for series in (self.steps, self.metric):
             series.recorder.set_batch_size(B)
 
-    def curve(self, series: Series, N: float | None) -> LossCurve:
-        """Return what has been fetched so far of a series; where the training loss is broken, a metric is as well."""
-        curve, steps = series.curve(N), self.steps.recorder
+    def curve(self, series: Series, N: float | None, *, newest: bool = False) -> LossCurve:
+        """Return what is known of a series; where the training loss is broken, a metric is as well.
+
+        Args:
+            series: One of the two.
+            N: Non-embedding parameters, None where not known.
+            newest: Whether to fetch what has not been fetched yet; forecasts are made without it.
+        """
+        curve, steps = series.recorder.curve(N=N) if newest else series.curve(N), self.steps.recorder
         if series is self.steps or steps.builder.n_nonfinite < BROKEN_AFTER:
             return curve
         broken = max(curve.n_nonfinite, steps.builder.n_nonfinite)
@@ -97,7 +103,7 @@ class Losses:
         Args:
             step: Optimizer step that the run has reached [steps].
         """
-        curve = self.curve(self.main, None)
+        curve = self.curve(self.main, None, newest=True)
         return self.main.live.summary(curve, curve.step if self._monitor is None else step)
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,16 +9,38 @@ from typing import Any
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
 from lightning_scaling.forecast import forecast
+from lightning_scaling.host.settings import Settings
 from lightning_scaling.ledger import ForecastLedger, recent_error, recent_loss
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.store import RunStore, StoredRun
 from lightning_scaling.store.writing import new_id
 from lightning_scaling.track_record import KEY, TrackRecord, score
 
-__all__ = ["Memory"]
+__all__ = ["Memory", "recall"]
 
 #: Longest wait for the store at the end of a run [s].
 _PATIENCE = 60.0
+
+
+def recall(settings: Settings, live: LiveForecast, run_id: str | None, *, loss: str, step: int = 0) -> Memory | None:
+    """Open the store of runs that a monitor was given, and let its forecasts borrow from what is there.
+
+    Args:
+        settings: What the user has set.
+        live: The forecasts of the run.
+        run_id: Name of the run in the store, of an earlier session; None: a new one.
+        loss: Which loss is forecast; a store is of many, and each run says of which one it is.
+        step: Optimizer steps done [steps].
+
+    Returns:
+        The memory, None where no store was given.
+    """
+    if settings.store is None:
+        return None
+    memory = Memory(settings.store, {**settings.tags, "loss": loss}, run_id)
+    memory.read(step)
+    live.siblings = memory.siblings
+    return memory
 
 
 class Memory:
@@ -45,12 +67,19 @@ class Memory:
         self._writing: threading.Thread | None = None
         self._has_warned = False
 
-    def read(self) -> None:
-        """Read the finished runs of the same loss."""
+    def read(self, step: int = 0) -> None:
+        """Read the finished runs of the same loss.
+
+        Args:
+            step: Where this run goes on [steps]. One that is over and went further stays in the store as it is: this
+                one branches off it, and gets a name of its own.
+        """
         try:
-            loss = self._tags.get("loss")
-            runs = self._store.runs(state="finished")
-            self.siblings = [run for run in runs if run.id != self.run_id and run.tags.get("loss", loss) == loss]
+            loss, runs = self._tags.get("loss"), self._store.runs()
+            if any(run.id == self.run_id and run.state != "running" and run.curve.step > step for run in runs):
+                self.run_id = new_id(self._tags)
+            finished = [run for run in runs if run.state == "finished" and run.id != self.run_id]
+            self.siblings = [run for run in finished if run.tags.get("loss", loss) == loss]
             self.record = TrackRecord.of(self.siblings)
         except Exception as error:
             self._warn(error)

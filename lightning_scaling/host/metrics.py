@@ -16,8 +16,9 @@ from torch import Tensor
 
 from lightning_scaling.errors import say_warning
 from lightning_scaling.host.series import Series
-from lightning_scaling.live import LiveForecast
+from lightning_scaling.live import METRICS, LiveForecast
 from lightning_scaling.recorder import CurveRecorder
+from lightning_scaling.refits import LAG
 
 _VALIDATION_LOSS = re.compile(r"(val|valid|validation|eval)[_/.-](.*)loss(/dataloader_idx_\d+)?", re.IGNORECASE)
 #: Looks in vain after which a metric counts as missing.
@@ -36,6 +37,15 @@ def find_validation_loss(keys: Iterable[str]) -> str | None:
     """
     found = [key for key in keys if _VALIDATION_LOSS.fullmatch(key)]
     return min(found, key=lambda key: (len(key), key), default=None)
+
+
+def logged_by_others(trainer: Any, name: str) -> dict[str, Any]:
+    """Return ``trainer.callback_metrics`` without what the monitor of a name has put there."""
+    return {
+        key: value
+        for key, value in trainer.callback_metrics.items()
+        if not (key.startswith(f"{name}/") and key.rpartition("/")[2] in METRICS)
+    }
 
 
 class LoggedMetric(Series):
@@ -94,10 +104,24 @@ class LoggedMetric(Series):
                 "it is there; the training loss is, in `forecasts`."
             )
 
-    def fetch(self) -> None:
-        """Bring new values to the host."""
-        self.is_fresh = False
-        self.recorder.flush()
+    def fetch(self, step: int) -> bool:
+        """Bring new values to the host; return whether they are there to be looked at.
+
+        Values on a device are sent off first, and taken in `LAG` steps after the one they belong to, or once there is a
+        newer one.
+
+        Args:
+            step: Optimizer steps done [steps].
+        """
+        recorder = self.recorder
+        if recorder.sent is None:
+            recorder.flush(wait=False)
+        if (sent := recorder.sent) is not None:
+            if step < sent + LAG and self._newest == sent:
+                return False
+            recorder.land()
+        self.is_fresh = self._newest > (recorder.step if sent is None else sent)
+        return True
 
     def is_due(self) -> bool:
         """Return whether there is a new value and it is time to fit again."""

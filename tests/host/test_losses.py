@@ -17,7 +17,7 @@ T = 1000
 
 
 def losses(monitor: str | None = None, *rules: TargetUnreachable) -> Losses:
-    settings = Settings.of(monitor, list(rules), None, None, None, None, 0.9, 40, "scaling", True)
+    settings = Settings.of(monitor=monitor, stop=list(rules))
     found = Losses(settings, CurveRecorder())
     found.steps.live.plan(T, np.full(T, 1e-3))
     found.metric.live.adopt(found.steps.live)

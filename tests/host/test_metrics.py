@@ -20,7 +20,7 @@ def metric(name: str | None = "val_loss", refits: int = 40) -> LoggedMetric:
 
 
 def taken(series: LoggedMetric) -> list[tuple[int, float]]:
-    series.fetch()
+    series.fetch(0)
     curve = series.curve(None)
     return [(int(s), float(x)) for s, x in zip(curve.S, curve.L, strict=True)]
 
@@ -93,7 +93,7 @@ def test_taking_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         series.take(logged | {"val_loss": untouchable(2.0 / step)}, step, untouchable(0.1))
     assert series.is_fresh
     with pytest.raises(AssertionError, match="waits"):
-        series.fetch()
+        series.fetch(0)
 
 
 def test_a_value_that_changes_in_place_afterwards_is_kept() -> None:
@@ -124,7 +124,7 @@ def test_the_first_values_are_all_forecast_from_then_as_planned() -> None:
     fitted = []
     for step in range(10, 1001, 10):
         series.take({"val_loss": torch.tensor(2.0 + step**-0.5)}, step, None)
-        series.fetch()
+        series.fetch(0)
         if series.is_due():
             fitted.append(step)
             series.live.refit(series.curve(None))
@@ -137,14 +137,14 @@ def test_a_loss_that_breaks_is_looked_at_before_its_time() -> None:
     series = metric(refits=4)
     for step in range(10, 100, 10):
         series.take({"val_loss": torch.tensor(2.0)}, step, None)
-        series.fetch()
+        series.fetch(0)
         if series.is_due():
             series.live.refit(series.curve(None))
     series.live.next_step = 10_000
     due = []
     for step in (100, 110, 120):
         series.take({"val_loss": torch.tensor(torch.nan)}, step, None)
-        series.fetch()
+        series.fetch(0)
         due.append(series.is_due())
     assert due == [False, False, True]
 

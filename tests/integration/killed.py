@@ -8,6 +8,7 @@ that is there. What is known at the end is written to ``<folder>/<run>.json``, b
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -22,7 +23,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from lightning_scaling import Diverged, ScalingLawMonitor, TargetUnreachable
+from lightning_scaling import Diverged, LossCurve, RunStore, ScalingLawMonitor, TargetUnreachable
 from tests.trainers import Unsized, cosine, law, loader, scripted_module, trainer, validated_module, watch
 
 SEED, KILLS = 4, 50
@@ -40,6 +41,7 @@ class Run:
     monitor: Callable[[], ScalingLawMonitor] = lambda: ScalingLawMonitor(refits=REFITS, verbose=False)
     validated: bool = False
     steps: int = T
+    siblings: int = 0  # in a store that the monitor borrows from, and writes to
     every: dict[str, int] = field(default_factory=lambda: {"every_n_train_steps": 7})
 
 
@@ -75,6 +77,7 @@ RUNS = {
         every={"every_n_train_steps": 19},
     ),
     "spikes and NaN": Run(lambda: scripted_module(troubled), {"max_steps": T}),
+    "borrowing": Run(lambda: scripted_module(configure=cosine(T)), {"max_steps": T}, siblings=3),
     "stopped late": Run(
         scripted_module, {"max_steps": 2 * T, "min_steps": 153}, lambda: loader(100), out_of_reach, steps=153
     ),
@@ -94,11 +97,21 @@ def killer(at: int, hook: str) -> Any:
 def live(run: Run, folder: Path, *others: Any) -> tuple[Any, ScalingLawMonitor]:
     """Train from the newest checkpoint that is there, or from the start, to the end."""
     monitor, keep = run.monitor(), ModelCheckpoint(folder, **run.every)  # type: ignore[arg-type]
+    if run.siblings:
+        monitor = ScalingLawMonitor(refits=REFITS, verbose=False, store=str(folder / "store"))
     saved = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
     order = [others, (monitor,)] if random.random() < 0.5 else [(monitor,), others]
     runner = trainer(*order[0], *order[1], keep, enable_checkpointing=True, **run.settings)
     runner.fit(run.module(), run.data(), loader(1) if run.validated else None, ckpt_path=saved[-1] if saved else None)
     return runner, monitor
+
+
+def remember(folder: Path, siblings: int) -> None:
+    """Fill a store with finished runs."""
+    rates = [0.05 * (1.0 + math.cos(math.pi * step / T)) for step in range(T)]
+    for k in range(siblings):
+        curve = LossCurve(range(1, T + 1), [(1.0 + 0.03 * (k + 1)) * law(step) for step in range(1, T + 1)])
+        RunStore(folder / "store").add(curve, horizon=T, lr_schedule=rates, tags={"loss": "train_loss"}, id=f"kin-{k}")
 
 
 def in_a_child(work: Callable[[], None]) -> int:
@@ -123,10 +136,12 @@ def main(folder: Path) -> None:
         for how, kills in (("whole", 0), ("killed", len(range(number, KILLS, len(RUNS))))):
             place = folder / name / how
             place.mkdir(parents=True)
+            remember(place, run.siblings)
 
             def end(place: Path = place, run: Run = run) -> None:
                 runner, monitor = live(run, place)
                 known = {"ended": runner.global_step, "state": monitor.state_dict(), "summary": monitor.summary()}
+                known["borrowed from"] = 0 if monitor.forecast is None else monitor.forecast.n_siblings
                 (place / "known.json").write_text(json.dumps(known))
 
             statuses = []

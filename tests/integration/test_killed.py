@@ -54,6 +54,9 @@ def test_what_is_known_is_known_to_the_bit(ends: dict[str, Ends], name: str) -> 
     whole, killed = ends[name]["whole"], ends[name]["killed"]
     assert killed["ended"] == whole["ended"] == RUNS[name].steps
     assert len(whole["state"]["live"]["ledger"]["rows"]) >= 7
+    assert bool(killed["borrowed from"]) == bool(RUNS[name].siblings)
+    names = [state["state"].pop("run_id") for state in (whole, killed)]  # in the store: of its first checkpoint's life
+    assert all((run_id is not None) == bool(RUNS[name].siblings) for run_id in names)
     for part in whole["state"]:  # equal as text: NaN is equal to NaN there, and no digit is lost
         assert json.dumps(killed["state"][part]) == json.dumps(whole["state"][part]), part
     assert killed["summary"] == whole["summary"]

@@ -14,7 +14,7 @@ import torch
 from lightning_scaling import RunStore, ScalingLawMonitor, ScalingWarning, StoreError, TargetUnreachable
 from lightning_scaling.host import memory
 from lightning_scaling.track_record import KEY
-from tests.trainers import QUIET, fit, law, loader, scripted_module, trainer
+from tests.trainers import QUIET, fit, law, loader, scripted_module, trainer, watch
 
 pytestmark = QUIET
 
@@ -119,3 +119,68 @@ def test_a_store_that_does_not_answer_is_left_behind(
     assert followed.history[-1].step == 300
     assert set(asked) == {"lightning_scaling store"}
     assert len(asked) <= 2
+
+
+def saving(path: Path, at: int) -> Any:
+    return watch(on_train_batch_end=lambda self, t, *a: t.save_checkpoint(path) if t.global_step == at else None)
+
+
+def test_a_run_resumed_in_another_directory_is_remembered_there_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    first = monitor("runs")
+    fit(first, saving(tmp_path / "mid.ckpt", 150), steps=200)
+    (before,) = RunStore("runs").runs()
+    monkeypatch.chdir(tmp_path / "there")
+    second = monitor("runs")
+    trainer(second, max_steps=300).fit(scripted_module(), loader(300), ckpt_path=str(tmp_path / "mid.ckpt"))
+    (after,) = RunStore("runs").runs()
+    assert (after.id, after.state, after.curve.step) == (before.id, "finished", 300)
+    assert after.curve.S[0] == 1.0
+    assert len(after.forecasts) == len(second.history)
+    assert [run.curve.step for run in RunStore(tmp_path / "here" / "runs")] == [200]
+
+
+def test_a_run_that_branches_off_one_that_is_over_leaves_it_as_it_is(tmp_path: Path) -> None:
+    first, branch, again = (monitor(tmp_path / "runs") for _ in range(3))
+    fit(first, saving(tmp_path / "mid.ckpt", 150), steps=300)
+    (before,) = RunStore(tmp_path / "runs").runs()
+    runner = trainer(branch, max_steps=400)
+    runner.fit(scripted_module(lambda step: law(step) + 0.1), loader(400), ckpt_path=str(tmp_path / "mid.ckpt"))
+    runs = {run.id: run for run in RunStore(tmp_path / "runs")}
+    assert len(runs) == 2
+    assert runs.pop(before.id).curve.L.tolist() == before.curve.L.tolist()
+    ((name, after),) = runs.items()
+    assert (after.state, after.curve.step) == ("finished", 400)
+    # One that goes on from where the branch ended is the branch.
+    runner.save_checkpoint(tmp_path / "end.ckpt")
+    trainer(again, max_steps=500).fit(scripted_module(), loader(500), ckpt_path=str(tmp_path / "end.ckpt"))
+    assert RunStore(tmp_path / "runs")[name].curve.step == 500
+    assert len(RunStore(tmp_path / "runs")) == 2
+
+
+def test_a_run_that_goes_on_without_its_store_finds_its_name_again(tmp_path: Path) -> None:
+    def breaks(self: Any, runner: Any, *args: Any) -> None:
+        if runner.global_step == 160:
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(monitor(tmp_path / "runs"), saving(tmp_path / "a.ckpt", 150), watch(on_train_batch_start=breaks), steps=300)
+    (before,) = RunStore(tmp_path / "runs").runs()
+    assert before.state == "running"
+    part = trainer(ScalingLawMonitor(verbose=False), saving(tmp_path / "b.ckpt", 200), max_steps=250)
+    part.fit(scripted_module(), loader(300), ckpt_path=str(tmp_path / "a.ckpt"))
+    last = trainer(monitor(tmp_path / "runs"), max_steps=300)
+    last.fit(scripted_module(), loader(300), ckpt_path=str(tmp_path / "b.ckpt"))
+    (after,) = RunStore(tmp_path / "runs").runs()
+    assert (after.id, after.state, after.curve.step) == (before.id, "finished", 300)
+
+
+def test_the_state_of_another_run_does_not_lend_its_name(tmp_path: Path) -> None:
+    followed = monitor(tmp_path)
+    fit(followed, steps=300)
+    trainer(followed, max_steps=200).fit(scripted_module(lambda step: 2.0 * law(step)), loader(200))
+    assert sorted(run.curve.step for run in RunStore(tmp_path)) == [200, 300]

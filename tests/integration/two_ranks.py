@@ -20,7 +20,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
-from lightning_scaling import Diverged, LoopMonitor, ScalingLawMonitor, TargetUnreachable, live, recorder
+from lightning_scaling import Diverged, LoopMonitor, ScalingLawMonitor, TargetUnreachable, live, transfer
 from lightning_scaling.guest import GuestMonitor
 from lightning_scaling.host.size import model_size
 from lightning_scaling.host.steps import StepTracker
@@ -187,17 +187,17 @@ def main(folder: Path) -> None:
     fit("engine fails", ScalingLawMonitor(stop=stop, verbose=False), 120)
     live.forecast = forecast
 
-    stack = recorder._stack
+    stack = transfer.stack
 
     def cannot_fetch_on_rank_1(*args: Any) -> Any:
         if dist.get_rank() == 1:
             raise RuntimeError("only here")
         return stack(*args)
 
-    recorder._stack = cannot_fetch_on_rank_1
+    transfer.stack = cannot_fetch_on_rank_1
     # What is left is the loss of rank 0, which is lower by 1.
     fit("one rank cannot fetch", ScalingLawMonitor(stop=TargetUnreachable(loss=0.5), verbose=False), 400)
-    recorder._stack = stack
+    transfer.stack = stack
 
     take = StepTracker._take
 
