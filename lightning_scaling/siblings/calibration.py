@@ -24,8 +24,8 @@ __all__ = ["Calibration", "calibrate"]
 _SHARES = np.array([0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9])
 #: Runs that are forecast again at most; runs that the engine's own width, and its being unbiased, count for.
 _AGAIN, _WORTH, _UNBIASED = 12, 3.0, 3.0
-#: Runs that count against what their kin's drops say: a run for each sigma by which that lies off.
-_DROPLESS = 1.0
+#: What counts against the drops of the kin, in the unit of the sum that speaks for them: runs times square sigmas.
+_DROPLESS = 3.0
 #: Limits of the factor on the width.
 _LEAST, _MOST = 0.4, 2.5
 #: Distance of schedules at which a forecast made again counts for .6: errors of a decay say nothing of a constant rate.
