@@ -129,8 +129,13 @@ def device(*, fast: bool = False) -> Iterator[Device]:
         patch.setattr(Far, "home", there)
         patch.setattr(transfer, "_queues", lambda device: there if device.type == "cuda" else None)
         near = transfer.upload
+
+        def upload(values: Sequence[float], dtype: torch.dtype, to: torch.device) -> Tensor:
+            brought = near(values, dtype, torch.device("cpu"))
+            return far(brought, to.index or 0) if to.type == "cuda" else brought
+
         for module in (loads, samples):
-            patch.setattr(module, "upload", lambda *what: far(near(*what[:2], torch.device("cpu"))))
+            patch.setattr(module, "upload", upload)
         yield there
 
 
