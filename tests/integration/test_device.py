@@ -53,8 +53,8 @@ def run(followed: ScalingLawMonitor, *others: Any, every: int = 0, **settings: A
 
 @pytest.mark.parametrize(
     ("name", "every", "refits"),
-    [(None, 0, 40), (None, 20, REFITS), ("val_loss", 5, REFITS)],
-    ids=["many forecasts", "a metric beside", "a metric at every fifth step"],
+    [(None, 0, 40), (None, 20, REFITS), ("val_loss", 3, REFITS)],
+    ids=["many forecasts", "a metric beside", "a metric at every third step"],
 )
 def test_a_device_gives_the_forecasts_of_the_host(
     name: str | None, every: int, refits: int, request: pytest.FixtureRequest
