@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -17,10 +16,8 @@ from lightning_scaling.advice import StopRule
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
 from lightning_scaling.fetching import Fetching
-from lightning_scaling.host.describe import describe_rates
-from lightning_scaling.host.horizon import PlannedEnd
+from lightning_scaling.host.loop_course import LoopCourse
 from lightning_scaling.host.memory import Memory, recall
-from lightning_scaling.host.plan import Plan, scheduler_plan, steps_taken
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.host.steps import is_half_precision
 from lightning_scaling.live import LiveForecast
@@ -113,11 +110,10 @@ class LoopMonitor(Readings):
         self._introduced = False
         self._stop = False
         self._stopped_by: str | None = None
-        self._distrust = 0  # how often the rate in use was not the planned one
         self._step = 0
         self._live = LiveForecast(self._settings.rules, level=self._settings.level, refits=refits)
         self._recorder = CurveRecorder(buffer=4 * BUFFER, across_ranks=self._across_ranks, note_size=1)
-        self._plan = self._make_plan()
+        self._course = LoopCourse(self._settings, self._scheduler, self._recorder, self._live)
         self._fetching = Fetching(
             self._recorder, self._live, across_ranks=self._across_ranks, last=self._settings.horizon
         )
@@ -156,7 +152,7 @@ class LoopMonitor(Readings):
     def state_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists, as ``torch.load(weights_only=True)`` wants them."""
         state: dict[str, Any] = {"version": _VERSION, "step": self._step, "stopped_by": self._stopped_by}
-        state |= {"distrust": self._distrust, "run_id": self._run_id}
+        state |= {"distrust": self._course.distrust, "run_id": self._run_id}
         self._guard(lambda: state.update(recorder=self._recorder.state_dict(), live=self._live.state_dict()))
         return state if "live" in state else {}
 
@@ -176,29 +172,12 @@ class LoopMonitor(Readings):
         self._live.load_state_dict(state_dict["live"])
         self._recorder.load_state_dict(state_dict["recorder"])
         self._step = int(state_dict["step"])
-        self._distrust = int(state_dict.get("distrust", 0))
+        self._course.distrust = int(state_dict.get("distrust", 0))
         if state_dict["stopped_by"] is not None:
             self._live.overrule(state_dict["stopped_by"])
         self._run_id, self._memory = state_dict.get("run_id"), None
-        self._plan = self._make_plan()
+        self._course.renew(self._step)
         self._fetching.plan(self._step)
-
-    def _make_plan(self) -> Plan:
-        """Find the learning rates from what was given, and plan with them."""
-        horizon, step, live = self._settings.horizon, self._recorder.step, self._live
-        end = PlannedEnd(horizon, "none was given" if horizon is None else "as given")
-        unknown = "learning rate ahead not known"
-        if self._settings.rates is not None:
-            plan = Plan(end, self._settings.rates, describe_rates(self._settings.rates))
-        elif self._scheduler is None:
-            plan = Plan(end, None, f"{unknown} (give lr_schedule=…)")
-        elif self._distrust > 1 or (self._distrust and abs(steps_taken(self._scheduler) - step) > 1):
-            plan = Plan(end, None, f"{unknown} (that in use is not of a scheduler stepped once per optimizer step)")
-        else:
-            curve = self._recorder.builder.curve()
-            plan = scheduler_plan(self._scheduler, end, None if self._distrust else live.schedule, live.peak, curve)
-        live.plan(horizon, plan.rates, step=step)
-        return replace(plan, rates=None)  # one number per step of the run is not kept
 
     def _append(self, loss: Any, lr: Any, step: int) -> None:
         """Record a step; one whose loss cannot be taken counts all the same, because other ranks rely on the count."""
@@ -223,7 +202,7 @@ class LoopMonitor(Readings):
         """Say once what was found."""
         self._introduced = True
         if self._tell is not None:
-            self._tell(f"LoopMonitor: {self._plan}.")
+            self._tell(f"LoopMonitor: {self._course.plan}.")
             if self._memory is not None and (known := self._memory.opening(self._live, None)):
                 self._tell(f"LoopMonitor: {known}")
         if isinstance(loss, Tensor) and is_half_precision(loss) and self._thinks:
@@ -252,7 +231,8 @@ class LoopMonitor(Readings):
             recorder.flush()  # every rank is here: get what is under way
         if not self._thinks:
             return
-        self._watch_rate()
+        if (news := self._course.follow_rate(self._step)) and self._tell is not None:
+            self._tell(news)
         alarmed = live.is_alarmed(recorder.builder.n_nonfinite, recorder.latest, recorder.latest_error)
         if recorder.step >= live.next_step or alarmed:
             self._refit()
@@ -283,16 +263,6 @@ class LoopMonitor(Readings):
             self._refit()
         if self._memory is not None:
             self._memory.close(live, recorder.builder.curve(), over=True)
-
-    def _watch_rate(self) -> None:
-        """Hold the rate in use against the planned one; plan again once, then believe no plan any more."""
-        lr = self._recorder.lr
-        if lr is None or self._scheduler is None or self._live.keeps_promise(self._recorder.step, lr):
-            return
-        self._distrust += 1
-        self._plan = self._make_plan()
-        if self._tell is not None:
-            self._tell(f"Step {self._recorder.step}: the learning rate left its schedule; now: {self._plan}.")
 
     def _guard(self, work: Callable[[], None]) -> None:
         """Do something that must not raise; after a failure go quiet, but take part in what other ranks wait for."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_scaling import loads, transfer
+from lightning_scaling.gradients import samples
 
 ASKS = {
     "item", "cpu", "numpy", "tolist", "__float__", "__int__", "__bool__", "__index__", "__array__", "is_nonzero",
@@ -128,7 +129,13 @@ def device(*, fast: bool = False) -> Iterator[Device]:
         patch.setattr(Far, "home", there)
         patch.setattr(transfer, "_queues", lambda device: there if device.type == "cuda" else None)
         near = transfer.upload
-        patch.setattr(loads, "upload", lambda values, dtype, to: far(near(values, dtype, torch.device("cpu"))))
+
+        def upload(values: Sequence[float], dtype: torch.dtype, to: torch.device) -> Tensor:
+            brought = near(values, dtype, torch.device("cpu"))
+            return far(brought, to.index or 0) if to.type == "cuda" else brought
+
+        for module in (loads, samples):
+            patch.setattr(module, "upload", upload)
         yield there
 
 

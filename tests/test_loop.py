@@ -151,7 +151,7 @@ def test_a_scheduler_that_is_stepped_by_epochs_is_found_out() -> None:
     assert loop.run() == STEPS
     assert any("the learning rate left its schedule" in text for text in said)
     assert loop.monitor._live.schedule is None
-    assert "stepped once per optimizer step" in str(loop.monitor._plan)
+    assert "stepped once per optimizer step" in str(loop.monitor._course.plan)
 
 
 def test_a_rate_that_is_changed_by_hand_is_found_out() -> None:

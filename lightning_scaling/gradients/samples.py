@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_scaling.batch_size.noise_scale import NoiseScale
 from lightning_scaling.gradients.norms import NormSample
+from lightning_scaling.transfer import Transfer, aside, upload
 
 __all__ = ["NoiseSamples"]
 
@@ -90,7 +91,7 @@ class _Flight:
     ) -> None:
         self._error: Exception | None = None
         self._work: Any = None
-        self._event: Any = None
+        self._transfer: Transfer | None = None
         try:
             payload = _rows(samples, device if across_ranks else None)
         except Exception as error:  # the other ranks wait for this one: take part with nothing, complain later
@@ -102,21 +103,20 @@ class _Flight:
             filled[: len(payload)] = payload
             payload = filled
             self._work = dist.all_reduce(payload, async_op=True)
-        elif payload.device.type == "cuda":
-            payload = payload.to("cpu", non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record()
+        else:
+            self._transfer = Transfer(payload.flatten())
         self._payload = payload
 
     def land(self) -> list[list[float]]:
-        """Wait for them; return the rows that any rank has, as means."""
-        if self._work is not None:
-            self._work.wait()
-        if self._event is not None:
-            self._event.synchronize()
+        """Wait for them, and for nothing that came later; return the rows that any rank has, as means."""
+        with aside(self._payload.device):
+            if self._work is not None:
+                self._work.wait()
+            values = (self._transfer or Transfer(self._payload.flatten())).values()
         if self._error is not None:
             raise self._error
-        return [[x / row[4] for x in row[:4]] for row in self._payload.tolist() if row[4]]
+        rows = [values[k : k + 5] for k in range(0, len(values), 5)]
+        return [[x / row[4] for x in row[:4]] for row in rows if row[4]]
 
 
 def _rows(samples: Sequence[NormSample | None], device: torch.device | None) -> Tensor:
@@ -124,10 +124,10 @@ def _rows(samples: Sequence[NormSample | None], device: torch.device | None) -> 
     there = [s for s in samples if s is not None]
     device = device or (there[0].small_sq.device if there else torch.device("cpu"))
     wide = torch.float32 if device.type == "mps" else torch.float64
-    rows = torch.tensor(
-        [[0.0] * 5 if s is None else [0.0, 0.0, s.B_small, s.B_big, 1.0] for s in samples], dtype=wide, device=device
-    ).reshape(-1, 5)
+    sizes = [[0.0] * 5 if s is None else [0.0, 0.0, s.B_small, s.B_big, 1.0] for s in samples]
+    rows = upload([x for row in sizes for x in row], wide, device).reshape(-1, 5)
     if there:
         norms = [torch.stack([s.small_sq.to(device), s.big_sq.to(device)]).to(wide) for s in there]
-        rows[[i for i, s in enumerate(samples) if s is not None], :2] = torch.stack(norms)
+        places = upload([i for i, s in enumerate(samples) if s is not None], torch.int64, device)
+        rows[places, :2] = torch.stack(norms)
     return rows

@@ -71,8 +71,8 @@ class Memory:
         """Read the finished runs of the same loss.
 
         Args:
-            step: Where this run goes on [steps]. One that is over and went further stays in the store as it is: this
-                one branches off it, and gets a name of its own.
+            step: Where this run goes on [steps]. One of its name that is over and went further stays in the store as it
+                is: this run branches off it, and gets a name of its own.
         """
         try:
             loss, runs = self._tags.get("loss"), self._store.runs()

@@ -8,6 +8,7 @@ import torch
 from lightning_scaling.batch_size.noise_scale import NoiseScale
 from lightning_scaling.gradients.norms import NormSample
 from lightning_scaling.gradients.samples import NoiseSamples
+from tests.faraway import device, far
 from tests.test_recorder import Untouchable, untouchable
 
 
@@ -62,3 +63,19 @@ def test_norms_that_overflowed_are_skipped() -> None:
     samples.put(sample())
     samples.flush()
     assert (samples.noise.n_samples, samples.noise.n_skipped) == (1, 2)
+
+
+def test_from_a_device_they_come_in_one_copy_that_is_not_waited_for() -> None:
+    samples = NoiseSamples(NoiseScale(), slots=4)
+    with device() as there:
+        for _ in range(2):
+            for _ in range(3):
+                samples.put(NormSample(far(52.5), far(4.0625), 8, 256))
+            samples.put(None)
+            samples.flush(wait=False)
+            there.catch_up()
+        assert samples.noise.n_samples == 3
+        samples.flush()
+    assert (there.copies[:2], there.waits) == ([20, 20], 0)
+    assert samples.noise.n_samples == 6
+    assert samples.noise.trace_Sigma == pytest.approx(400.0)

@@ -53,8 +53,8 @@ def run(followed: ScalingLawMonitor, *others: Any, every: int = 0, **settings: A
 
 @pytest.mark.parametrize(
     ("name", "every", "refits"),
-    [(None, 0, 40), (None, 20, REFITS), ("val_loss", 5, REFITS)],
-    ids=["many forecasts", "a metric beside", "a metric at every fifth step"],
+    [(None, 0, 40), (None, 20, REFITS), ("val_loss", 3, REFITS)],
+    ids=["many forecasts", "a metric beside", "a metric at every third step"],
 )
 def test_a_device_gives_the_forecasts_of_the_host(
     name: str | None, every: int, refits: int, request: pytest.FixtureRequest
@@ -165,3 +165,16 @@ def test_a_plain_loop() -> None:
     assert whole.monitor.history[-1].step == STEPS
     assert str(second.monitor.state_dict()) == str(whole.monitor.state_dict())
     assert not whole.monitor._failed
+
+
+def test_a_rate_that_is_changed_by_hand_is_planned_with_once_it_has_been_fetched() -> None:
+    loop = Loop(quiet())
+    with device():
+        take = loop.monitor.step
+        loop.monitor.step = lambda loss: take(far(loss))  # type: ignore[method-assign]
+        loop.run(300)
+        loop.scheduler.base_lrs = [0.05]
+        loop.optimizer.param_groups[0]["lr"] *= 0.5
+        loop.run(600)
+    assert loop.monitor._course.distrust == 1
+    assert loop.monitor._live.schedule is not None  # the scheduler is ahead of what was fetched, and right all the same
