@@ -104,7 +104,8 @@ class LiveForecast:
             if self.schedule is None or not self._agrees(schedule, peak):
                 self.schedule, self.peak = schedule, peak
         self.horizon = horizon
-        self.next_step = next_refit(step, horizon, self._refits)
+        # From the last forecast on: one that was due when the run was cut off is due still.
+        self.next_step = next_refit(self.last_step or step, horizon, self._refits)
 
     def adopt(self, other: LiveForecast) -> None:
         """Take over the plan of another loss of the same run."""

@@ -220,4 +220,4 @@ def test_limits_of_all_kinds(settings: dict[str, Any], steps: int, monitor: str 
     curve = watcher._session.losses.steps.curve(None)
     assert curve.step == steps
     assert curve.S.tolist() == list(range(1, steps + 1))
-    assert watcher._session.plan.end.step == steps
+    assert watcher._session.course.plan.end.step == steps
