@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -96,10 +97,7 @@ def run(recipe: Recipe, scale: Scale, text: Tensor, store: RunStore | None) -> S
     }
     monitor = ScalingLawMonitor(store=store, tags=tags, verbose=False)
     batches = torch.utils.data.DataLoader(Crops(text, recipe.batch, scale.context), batch_size=None)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not have many workers")
-        warnings.filterwarnings("ignore", ".*LeafSpec.*deprecated", category=FutureWarning)
-        logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    with _quiet():
         trainer = pl.Trainer(
             max_steps=recipe.steps,
             callbacks=[monitor],
@@ -111,6 +109,21 @@ def run(recipe: Recipe, scale: Scale, text: Tensor, store: RunStore | None) -> S
         )
         trainer.fit(model, batches)
     return monitor
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the Trainer's hints on the machine to itself, for a while."""
+    log = logging.getLogger("pytorch_lightning")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have many workers")
+            warnings.filterwarnings("ignore", ".*LeafSpec.*deprecated", category=FutureWarning)
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def check_length(recipe: Recipe, scale: Scale, length: int) -> None:
