@@ -291,7 +291,7 @@ IN_A_RUN = [
     *methods(steps.StepTracker, "before_backward"),
     *methods(CurveRecorder, "curve discard load_state_dict set_batch_size _reduce _heard_of"),
     *methods(LiveForecast, "due_after _acts_at _agrees overrule load_state_dict"),
-    *methods(losses.Losses, "find forecasts sentence set_batch_size load_state_dict"),
+    *methods(losses.Losses, "find forecasts sentence named set_batch_size load_state_dict"),
     *methods(metrics.LoggedMetric, "load_state_dict"),
     *methods(outlets.Outlets),
     *((CurveBuilder, name) for name in ("append", "curve", "state_dict", "__init__")),
