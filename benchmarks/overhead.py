@@ -35,6 +35,7 @@ from benchmarks.turns import (  # noqa: E402
     OURS,
     QUICK,
     TOGETHER,
+    WRITING,
     Difference,
     Times,
     measure,
@@ -104,13 +105,13 @@ def bar_table(found: Measured) -> Table:
         (
             "per step above an empty callback, one process",
             f"{STEP_US:.0f} µs",
-            f"{_error(alone)} µs (self.log: {log_alone.median:.0f} µs)",
+            f"{_error(alone)} µs (self.log: {log_alone.value:.0f} µs)",
             alone.verdict(STEP_US),
         ),
         (
             "the same, two gloo ranks, beside self.log(sync_dist=True)",
             "a tenth",
-            f"{_error(together)} µs of {log_together.median:.0f} µs",
+            f"{_error(together)} µs of {log_together.value:.0f} µs",
             found.together.above_share(OURS, LOG_SHARE, LOG).verdict(0.0),
         ),
         (
@@ -128,8 +129,8 @@ def bar_table(found: Measured) -> Table:
         ),
     )
     note = (
-        "At most this, and what was measured: of times the median with its standard error. Less than two of them from "
-        "the bar is not settled: measure again, on a machine with nothing else to do."
+        "At most this, and what was measured, times with their standard errors. Less than two of them from the bar is "
+        "not settled: measure again, on a machine with nothing else to do."
     )
     return Table("The bars", note, ("what", "bar", "measured", ""), rows)
 
@@ -139,23 +140,24 @@ def _met(value: float, bar: float) -> str:
 
 
 def _error(x: Difference) -> str:
-    return f"{x.median:.1f} ± {x.error:.1f}"
+    return f"{x.value:.1f} ± {x.error:.1f}"
 
 
 def step_table(times: Times, title: str, log: str) -> Table:
     """Return the time of a step of each variant, and how far it is above an empty callback."""
     rows = []
-    for name in times.rounds:
-        wall, busy = times.above(name), times.above(name, busy=True)
-        cells = (f"{wall.median:+.1f}", f"{wall.low:+.1f} to {wall.high:+.1f}", f"{busy.median:+.1f}")
-        above = ("–", "–", "–") if name == EMPTY else cells
-        rows.append((log if name == LOG else name, f"{times.median(name):.0f}", *above))
+    for name in times.wall:
+        above = [f"{x.value:+.1f} ± {x.error:.1f}" for x in (times.above(name), times.above(name, busy=True))]
+        rows.append((log if name == LOG else name, f"{times.step(name):.0f}", *(["–"] * 2 if name == EMPTY else above)))
+    rounds, places = times.wall[EMPTY].shape
     note = (
-        f"Median over {len(times.rounds[EMPTY])} rounds in which all take turns, in random order; quartiles of the "
-        "differences within a round. Ours includes the fetch of the losses; its refits are counted below. The "
-        "processor time is that of the thread that trains: no waiting, be it for other ranks or other programs."
+        f"All take turns in random order, in {rounds} rounds of {places} steps each, which all do the same things at "
+        f"the same places: ours fetches its losses, loggers write at every {WRITING}th step. The time of a step is the "
+        "mean over the places of the median over the rounds, the error that of a bootstrap over rounds. The refits of "
+        "ours are counted below. The processor time is that of the thread that trains: no waiting, be it for other "
+        "ranks or other programs."
     )
-    header = ("variant", "step [µs]", "above an empty callback", "quartiles", "processor time")
+    header = ("variant", "step [µs]", "above an empty callback [µs]", "processor time [µs]")
     return Table(title, note, header, tuple(rows))
 
 

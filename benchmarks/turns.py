@@ -4,13 +4,16 @@ Each variant is a run of its own, with its own Trainer, in its own thread. Only 
 steps while the others wait, in an order that is drawn anew every time. Across ranks (gloo, one process each) every rank
 draws the same order. The module is one linear layer with plain gradient descent, and its loss falls by a power
 law, so that there is little to a step but what Lightning and the callbacks do.
+
+Every round does the same things at the same places: ours fetches its losses once, loggers write at every `WRITING`-th
+step. So the time of a step is the mean over the places of a round of the median over the rounds: what is done now and
+then counts with its share, and a moment at which the machine does something else counts for nothing.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import random
 import socket
@@ -19,7 +22,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +39,8 @@ from numpy.typing import NDArray
 
 from lightning_scaling import ScalingLawMonitor
 from lightning_scaling.refits import BUFFER, RANK_BUFFER
+
+FloatArray = NDArray[np.float64]
 
 NOTHING, EMPTY, OURS, LOG = "no callback", "an empty callback", "ScalingLawMonitor", "self.log"
 VARIANTS: Mapping[str, Callable[[], list[Any]]] = {
@@ -71,7 +76,11 @@ ALONE = Pace(rounds=50, steps=BUFFER // 8, turns=8, warm_up=4)
 TOGETHER = Pace(rounds=60, steps=RANK_BUFFER, turns=1, warm_up=16)
 QUICK = Pace(rounds=3, steps=8, turns=2, warm_up=1)
 
+#: Loggers write at every so-manieth step, a part of a round; Lightning's default is 50.
+WRITING = 64
+
 _TIMEOUT_S = 900
+_RESAMPLES = 200
 #: Planned steps, never reached, so that refits, which are counted apart, fall into few turns.
 _PLANNED = 10_000_000
 
@@ -87,60 +96,59 @@ _QUIET: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Difference:
-    """Differences within rounds [µs].
+    """A difference between two times of a step [µs], and its standard error."""
 
-    Attributes:
-        median: Their median.
-        low: Their lower quartile.
-        high: Their upper quartile.
-        error: Standard error of the median, from the quartiles, which a few slow rounds do not move.
-    """
-
-    median: float
-    low: float
-    high: float
+    value: float
     error: float
 
-    @classmethod
-    def of(cls, values: NDArray[np.float64]) -> Difference:
-        """Describe differences, shape (rounds,)."""
-        low, median, high = (float(q) for q in np.quantile(values, [0.25, 0.5, 0.75]))
-        # A normal distribution has its quartiles 1.349 sigma apart, and its median an error of 1.253 sigma / sqrt(n).
-        return cls(median, low, high, 1.253 / 1.349 * (high - low) / math.sqrt(len(values)))
-
     def verdict(self, bar: float) -> str:
-        """Say whether they are at most so much; two standard errors from it are asked for."""
-        if self.median + 2.0 * self.error <= bar:
+        """Say whether it is at most so much; two standard errors from it are asked for."""
+        if self.value + 2.0 * self.error <= bar:
             return "met"
-        return "missed" if self.median - 2.0 * self.error > bar else "not settled"
+        return "missed" if self.value - 2.0 * self.error > bar else "not settled"
 
 
 @dataclass(frozen=True)
 class Times:
-    """Microseconds per step, of the rounds of each variant; the same place is the same round.
+    """Microseconds of every step of every variant; the same place is the same step of the same round.
 
     Attributes:
-        rounds: Wall time, shape (rounds,) [µs/step].
-        busy: Processor time of the thread that trains, shape (rounds,) [µs/step]: without waiting, be it for other
+        wall: By the clock, shape (rounds, places) [µs].
+        busy: Processor time of the thread that trains, shape (rounds, places) [µs]: without waiting, be it for other
             ranks or for a processor that other programs use.
     """
 
-    rounds: Mapping[str, Sequence[float]]
-    busy: Mapping[str, Sequence[float]]
+    wall: Mapping[str, FloatArray]
+    busy: Mapping[str, FloatArray]
+
+    def step(self, variant: str) -> float:
+        """Return the time of a step [µs]."""
+        return _step(self.wall[variant])
 
     def above(self, variant: str, *, busy: bool = False) -> Difference:
         """Return by how much a step of a variant is longer than one with an empty callback [µs]."""
-        of = self.busy if busy else self.rounds
-        return Difference.of(np.array(of[variant]) - np.array(of[EMPTY]))
+        of = self.busy if busy else self.wall
+        return _over_rounds(lambda mine, empty: _step(mine) - _step(empty), of[variant], of[EMPTY])
 
     def above_share(self, variant: str, share: float, other: str) -> Difference:
         """Return by how much that is more than a share of what another variant costs [µs]."""
-        mine, others, empty = (np.array(self.rounds[name]) for name in (variant, other, EMPTY))
-        return Difference.of((mine - empty) - share * (others - empty))
 
-    def median(self, variant: str) -> float:
-        """Return the median time of a step [µs]."""
-        return float(np.median(self.rounds[variant]))
+        def more(mine: FloatArray, others: FloatArray, empty: FloatArray) -> float:
+            return _step(mine) - _step(empty) - share * (_step(others) - _step(empty))
+
+        return _over_rounds(more, self.wall[variant], self.wall[other], self.wall[EMPTY])
+
+
+def _step(times: FloatArray) -> float:
+    """Return the mean over the places of a round of the median over the rounds."""
+    return float(np.median(times, axis=0).mean())
+
+
+def _over_rounds(number: Callable[..., float], *times: FloatArray) -> Difference:
+    """Return a number made of times, with its error by the bootstrap over rounds, which all times share."""
+    draw, n = np.random.default_rng(0), len(times[0])
+    again = [number(*(t[rounds] for t in times)) for rounds in draw.integers(0, n, (_RESAMPLES, n))]
+    return Difference(number(*times), float(np.std(again)))
 
 
 class _Turn(LightningModule):
@@ -149,20 +157,20 @@ class _Turn(LightningModule):
     def __init__(self, steps: int, *, logs: bool) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(4, 1)
-        self._seconds = np.zeros(2)
+        self._times: list[tuple[float, float]] = []
         self._thread: threading.Thread | None = None
         self._over = False
         self._error: BaseException | None = None
         self._logs = logs
         self._steps = steps
         self._left = 0
-        self._began = _clocks()
         self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         if not self._left:
             self._wait()
         self._left -= 1
+        self._times.append((perf_counter(), thread_time()))
         loss = self.layer(batch).pow(2).mean() * 1e-3 + (2.0 + 6.0 * (batch_idx + 1) ** -0.5)
         if self._logs:
             self.log("loss", loss, sync_dist=self.trainer.world_size > 1)
@@ -177,11 +185,11 @@ class _Turn(LightningModule):
         self._thread.start()
         self._settle()
 
-    def move(self) -> NDArray[np.float64]:
-        """Let it have its turn; return how long that took, by the clock and of the processor [s]."""
+    def move(self) -> FloatArray:
+        """Let it have its turn; return how long each step took, by the clock and of the processor, shape (2, steps)."""
         self._go.release()
         self._settle()
-        return self._seconds
+        return np.diff(np.array(self._times), axis=0).T
 
     def end(self) -> None:
         """Let it come to its end."""
@@ -205,17 +213,12 @@ class _Turn(LightningModule):
             raise self._error
 
     def _wait(self) -> None:
-        self._seconds = _clocks() - self._began
+        self._times.append((perf_counter(), thread_time()))  # the end of the last step
         self._done.release()
         self._go.acquire()
         if self._over:
             self.trainer.should_stop = True
-        self._left = self._steps
-        self._began = _clocks()
-
-
-def _clocks() -> NDArray[np.float64]:
-    return np.array([perf_counter(), thread_time()])
+        self._left, self._times = self._steps, []
 
 
 class _Endless:
@@ -235,28 +238,27 @@ def measure(pace: Pace = ALONE, **settings: Any) -> Times:
         settings: Passed to every Trainer.
     """
     modules = {name: _Turn(pace.steps, logs=name == LOG) for name in VARIANTS}
-    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in modules}
+    found: dict[str, list[FloatArray]] = {name: [] for name in modules}
     order, draw = list(modules), random.Random(1)
     with tempfile.TemporaryDirectory() as folder, _silence():
         try:
             for name, module in modules.items():  # one after the other: setting up is collective across ranks
                 logger = CSVLogger(folder, name=name)
-                module.start(
-                    Trainer(**_QUIET | settings, max_steps=_PLANNED, logger=logger, callbacks=VARIANTS[name]())
-                )
+                told = _QUIET | settings | {"max_steps": _PLANNED, "log_every_n_steps": WRITING, "logger": logger}
+                module.start(Trainer(**told, callbacks=VARIANTS[name]()))
             for k in range(pace.warm_up + pace.rounds):
-                seconds = {name: np.zeros(2) for name in order}
+                turns: dict[str, list[FloatArray]] = {name: [] for name in order}
                 for _ in range(pace.turns):
                     draw.shuffle(order)
                     for name in order:
-                        seconds[name] += modules[name].move()
+                        turns[name].append(1e6 * modules[name].move())
                 if k >= pace.warm_up:
                     for name in order:
-                        found[name].append(1e6 * seconds[name] / (pace.steps * pace.turns))
+                        found[name].append(np.concatenate(turns[name], axis=1))
         finally:
             for module in modules.values():
                 module.end()
-    wall, busy = ({name: [float(x[i]) for x in rounds] for name, rounds in found.items()} for i in (0, 1))
+    wall, busy = ({name: np.array([r[i] for r in rounds]) for name, rounds in found.items()} for i in (0, 1))
     return Times(wall, busy)
 
 
@@ -309,13 +311,15 @@ def measure_ranks(pace: Pace = TOGETHER, *, ranks: int = 2) -> Times:
         complaints.seek(0)
         if codes != [0] * ranks:
             raise RuntimeError(f"Expected every rank to end well, got exit codes {codes}: {complaints.read()[-2000:]}")
-        return Times(*json.loads(said.read().splitlines()[-1]))
+        wall, busy = json.loads(said.read().splitlines()[-1])
+        return Times(*({name: np.array(times) for name, times in of.items()} for of in (wall, busy)))
 
 
 def _main() -> None:
     """Be one of the processes of `measure_ranks`."""
     times = measure(Pace(**json.loads(sys.argv[1])), devices=int(os.environ["WORLD_SIZE"]), strategy="ddp")
-    print(json.dumps([dict(times.rounds), dict(times.busy)]), flush=True)
+    both = ({name: of[name].round(3).tolist() for name in VARIANTS} for of in (times.wall, times.busy))
+    print(json.dumps(list(both)), flush=True)
     # Lightning leaves the process group to the exit of the interpreter, where gloo's threads may abort the process.
     dist.barrier()
     dist.destroy_process_group()

@@ -20,12 +20,12 @@ from tests.trainers import QUIET, fit
 pytestmark = QUIET
 
 
-def times(ours, log, empty=(400.0, 400.0, 400.0)):
-    """Return times in which ours and self.log cost so much more than an empty callback."""
-    rounds = {name: list(empty) for name in VARIANTS}
-    rounds[OURS] = [x + ours for x in empty]
-    rounds[LOG] = [x + log for x in empty]
-    return Times(rounds, rounds)
+def times(ours, log, empty=400.0):
+    """Return times in which ours and self.log cost so much more than an empty callback, over 3 rounds of 4 steps."""
+    found = {name: np.full((3, 4), empty) for name in VARIANTS}
+    found[OURS] += ours
+    found[LOG] += log
+    return Times(found, found)
 
 
 def measured(*, ours=10.0, together=20.0, seconds=0.5, state=1000, growth=0):
@@ -45,22 +45,26 @@ def test_bars_are_met_or_missed_one_by_one():
         assert [i for i, word in enumerate(verdicts(measured(**{name: value}))) if word == "missed"] == [place]
 
 
-def test_differences_are_taken_within_a_round():
-    drifting = times(20.0, 300.0, empty=(100.0, 1000.0, 10_000.0))
-    assert drifting.above(OURS) == Difference(20.0, 20.0, 20.0, 0.0)
-    assert drifting.above_share(OURS, 0.1, LOG).median == pytest.approx(-10.0)
-    assert drifting.median(EMPTY) == 1000.0
-    table = step_table(drifting, "Title", "self.log(sync_dist=True)")
-    assert table.rows[2] == (OURS, "1020", "+20.0", "+20.0 to +20.0", "+20.0")
+def test_what_is_done_now_and_then_counts_with_its_share_and_a_slow_moment_does_not():
+    found = times(20.0, 300.0)
+    found.wall[OURS][:, 2] += 80.0  # a fetch, once a round
+    found.wall[OURS][1] += 10_000.0  # a round in which the machine did something else
+    assert found.above(OURS).value == pytest.approx(40.0)
+    assert found.above_share(OURS, 0.1, LOG).value == pytest.approx(10.0)
+    assert found.step(EMPTY) == 400.0
+    table = step_table(times(20.0, 300.0), "Title", "self.log(sync_dist=True)")
+    assert table.rows[2] == (OURS, "420", "+20.0 ± 0.0", "+20.0 ± 0.0")
+    assert table.rows[1] == (EMPTY, "400", "–", "–")
     assert table.rows[-1][0] == "self.log(sync_dist=True)"
 
 
 def test_noise_leaves_a_bar_unsettled():
-    draws = np.random.default_rng(1).normal(20.0, 8.0, (2000, 49))
-    found = [Difference.of(x) for x in draws]
-    spread = np.std([d.median for d in found])
-    assert np.mean([d.error for d in found]) == pytest.approx(spread, rel=0.1)
-    one = Difference(20.0, 15.0, 25.0, 2.0)
+    noise, found = np.random.default_rng(1), []
+    for _ in range(60):
+        of = {name: noise.normal(400.0, 20.0, (40, 8)) for name in (OURS, EMPTY)}
+        found.append(Times(of, of).above(OURS))
+    assert np.mean([d.error for d in found]) == pytest.approx(np.std([d.value for d in found]), rel=0.3)
+    one = Difference(20.0, 2.0)
     assert [one.verdict(bar) for bar in (25.0, 23.0, 17.0, 15.0)] == ["met", "not settled", "not settled", "missed"]
 
 
@@ -76,9 +80,10 @@ def test_share_of_refits_is_of_the_whole_wall_time():
 def test_every_variant_takes_its_turns_and_ends():
     pace = Pace(rounds=2, steps=3, turns=2, warm_up=1)
     found = measure(pace)
-    assert list(found.rounds) == list(found.busy) == list(VARIANTS)
-    for of in (found.rounds, found.busy):
-        assert all(len(rounds) == 2 and min(rounds) > 0.0 for rounds in of.values())
+    assert list(found.wall) == list(found.busy) == list(VARIANTS)
+    for of in (found.wall, found.busy):
+        assert all(steps.shape == (2, 6) for steps in of.values())
+        assert all(steps.min() >= 0.0 < np.median(steps) for steps in of.values())
 
 
 def test_a_variant_that_fails_is_no_hang(monkeypatch):
@@ -93,8 +98,8 @@ def test_a_variant_that_fails_is_no_hang(monkeypatch):
 
 def test_two_ranks_take_turns():
     found = measure_ranks(Pace(rounds=1, steps=4, turns=1, warm_up=0))
-    assert list(found.rounds) == list(VARIANTS)
-    assert all(len(rounds) == 1 for rounds in found.rounds.values())
+    assert list(found.wall) == list(VARIANTS)
+    assert all(steps.shape == (1, 4) for steps in found.wall.values())
 
 
 def test_refits_are_those_of_a_monitor_in_a_trainer():
