@@ -62,8 +62,8 @@ class ScalingLawMonitor(LightningCallback):
     looked at each time the losses are fetched. Across ranks the training loss is the mean over all of them, and rank 0
     does the thinking: `forecast`, `advice` and `history` are found there.
 
-    A stop acts after a fifth of the run at the earliest, once it has stood for a tenth of it, and on a learning rate
-    ahead that is known; `Diverged` acts at once on NaN, of the training loss too where a metric is monitored, and at
+    A stop acts after a fifth of the run at the earliest, if it stands at a second look, and on a learning rate ahead
+    that is known; `Diverged` acts at once on NaN, of the training loss too where a metric is monitored, and at
     the second look otherwise. It is agreed by all ranks, waits for ``min_steps`` and ``min_epochs``, and does not bind
     a run that is resumed on purpose: there the reason that ended it advises only.
 

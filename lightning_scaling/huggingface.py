@@ -63,8 +63,8 @@ class ScalingLawCallback(Readings, TrainerCallback):
     that later callbacks see; what changes is told in a sentence, and at the end comes a table of the forecasts beside
     what happened.
 
-    A stop acts after a fifth of the run at the earliest, once it has stood for a tenth of it, and on a learning rate
-    ahead that is known; `Diverged` acts at once on NaN, which ``logging_nan_inf_filter`` hides, and at the second look
+    A stop acts after a fifth of the run at the earliest, if it stands at a second look, and on a learning rate ahead
+    that is known; `Diverged` acts at once on NaN, which ``logging_nan_inf_filter`` hides, and at the second look
     otherwise. Rank 0 decides for all ranks. A run that is resumed after a stop goes on: there that reason advises only.
 
     Nothing is kept beside a checkpoint: the Trainer saves its log, in which all is found again on resuming.

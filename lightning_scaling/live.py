@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_scaling.advice import Action, Advice, Reason, StopRule, advise
+from lightning_scaling.advice import EARLIEST, Action, Advice, Reason, StopRule, advise
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.forecast import Forecast, forecast
 from lightning_scaling.judge import BROKEN_AFTER
@@ -24,8 +24,11 @@ FloatArray = NDArray[np.float64]
 #: How far the rate in use may lie from the one that was promised, in parts of the peak.
 _RATE_TOLERANCE = 0.02
 
-#: A stop must stand for this share of the planned run before it acts, and acts after this share of it at the earliest.
-_STANDING, _EARLIEST = 0.1, 0.2
+#: A stop must stand for this share of the planned run before it acts; then it is looked at again. Where a law failed,
+#: so much of the run must lie in between: what threw the loss off may pass, as a spike does that takes long.
+_STANDING, _RECOVERY = 0.02, 0.15
+#: Verdicts under which no law holds.
+_LAWLESS = (Verdict.LAW_REJECTED, Verdict.ACCELERATING, Verdict.RISING)
 #: Shares of the planned run at which the advice is said again even if it has not changed.
 _MILESTONES = (0.25, 0.5, 0.75)
 
@@ -105,16 +108,16 @@ class LiveForecast:
                 self.schedule, self.peak = schedule, peak
         self.horizon = horizon
         # From the last forecast on: one that was due when the run was cut off is due still.
-        self.next_step = next_refit(self.last_step or step, horizon, self._refits)
+        self.next_step = self._look_after(self.last_step or step)
 
     def adopt(self, other: LiveForecast) -> None:
         """Take over the plan of another loss of the same run."""
         self.horizon, self.schedule, self.peak = other.horizon, other.schedule, other.peak
-        self.next_step = next_refit(self.last_step, self.horizon, self._refits)
+        self.next_step = self._look_after(self.last_step)
 
     def due_after(self, step: int) -> int:
         """Return where the first refit after a step is due, if one that is due by then has been done [steps]."""
-        return self.next_step if self.next_step > step else next_refit(step, self.horizon, self._refits)
+        return self.next_step if self.next_step > step else self._look_after(step)
 
     @property
     def last_step(self) -> int:
@@ -144,10 +147,10 @@ class LiveForecast:
     def take(self, found: Forecast) -> bool:
         """Take a forecast that was made elsewhere for this run; return whether there is news, as `refit` does."""
         self.forecast = found
-        self.next_step = next_refit(found.step, self.horizon, self._refits)
         self.ledger.append(ForecastRecord.of(self.forecast))
         self.advice = advise(self.forecast, self._rules)
         self.wants_stop = self._may_act(found.step)
+        self.next_step = self._look_after(found.step)
         self.sentence = self._spoken()
         said = (self.advice.action, self.advice.reason, self.wants_stop)
         passed = 0 if not self.horizon else sum(found.step >= share * self.horizon for share in _MILESTONES)
@@ -159,10 +162,10 @@ class LiveForecast:
     def _may_act(self, step: int) -> bool:
         """Return whether a rule says stop that may act now.
 
-        A broken run is stopped at once. Any other stop must have stood for a while, because a rule that looks many
-        times at 95 % would fire far more often than 5 % of the times; it must not come in the first fifth, where a
-        curve may not have found its law yet; and it must rest on a schedule that is known: a decay that nobody
-        announced may still pay.
+        A broken run is stopped at once. Any other stop must stand at a second look, because a rule that looks many
+        times at 95 % would fire far more often than 5 % of the times, and later where a law has failed before; it must
+        not come in the first fifth, where a curve may not have found its law yet; and it must rest on a schedule that
+        is known: a decay that nobody announced may still pay.
         """
         assert self.forecast is not None
         if self.horizon is not None and step >= self.horizon:
@@ -187,10 +190,20 @@ class LiveForecast:
         self.acts_on = next(a.reason for a in stops if a.reason in reasons)
         return True
 
+    def _look_after(self, step: int) -> int:
+        """Return when to forecast next: when it is time, or sooner where a stop waits for its second look."""
+        following = next_refit(step, self.horizon, self._refits)
+        if self._stop_since is None or self.horizon is None:
+            return following
+        acts_at = self._acts_at(self.horizon)
+        return min(following, acts_at) if acts_at > step else following
+
     def _acts_at(self, horizon: int) -> int:
         """Return the step from which a stop that still stands acts."""
         assert self._stop_since is not None
-        return max(self._stop_since + math.ceil(_STANDING * horizon), math.ceil(_EARLIEST * horizon))
+        lawless = max((r.step for r in self.ledger.records if r.verdict in _LAWLESS), default=None)
+        recovered = 0 if lawless is None else lawless + math.ceil(_RECOVERY * horizon)
+        return max(self._stop_since + math.ceil(_STANDING * horizon), math.ceil(EARLIEST * horizon), recovered)
 
     def _spoken(self) -> str:
         """Return the sentence of the advice; of a stop, also what comes of it."""

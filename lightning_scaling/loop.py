@@ -38,8 +38,8 @@ class LoopMonitor(Readings):
     for no device. At a bounded number of steps the losses are fetched and the law is fitted anew; what changes is told
     in a sentence, and the numbers are in `reading`, `values`, `forecast`, `advice` and `history`.
 
-    `step` returns True from when a rule of ``stop`` may act: after a fifth of the run, once it has stood for a tenth of
-    it, and on a learning rate ahead that is known; `Diverged` acts at once on NaN and at the second look otherwise.
+    `step` returns True from when a rule of ``stop`` may act: after a fifth of the run, if it stands at a second look,
+    and on a learning rate ahead that is known; `Diverged` acts at once on NaN and at the second look otherwise.
     Once the loop is running, `step` and `state_dict` never raise: what fails is warned of once, and then there is
     silence.
 

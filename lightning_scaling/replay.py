@@ -202,13 +202,17 @@ def replay(
     kept: list[Forecast] = []
     tenths = [math.ceil(k * horizon / 10.0) for k in range(1, 10)]
     moments = [math.ceil(share * horizon) for share in pictured]
-    for step in _moments(horizon, refits, (*tenths, *moments)):
+    planned = _moments(horizon, refits, (*tenths, *moments))
+    step = 0
+    # A rule that has said stop asks for a look of its own.
+    while step := min((s for s in (*planned, *(live.next_step for live in lives.values())) if s > step), default=0):
         seen = _seen(curve, step)
-        if not len(seen):
+        if step >= horizon or not len(seen):
             continue
         found = forecast(seen, horizon=horizon, lr_schedule=schedule, level=level)
         for label, live in lives.items():
-            if label not in stopped and live.last_step <= found.step:
+            due = step in planned or step >= live.next_step
+            if due and label not in stopped and live.last_step <= found.step:
                 live.take(found)
                 if live.wants_stop:
                     stopped[label] = found

@@ -9,11 +9,14 @@ import pytest
 
 from lightning_scaling import (
     Action,
+    Advice,
     Converged,
     CurveBuilder,
     Diverged,
+    Forecast,
     LossCurve,
     Reason,
+    StopRule,
     TargetUnreachable,
     Verdict,
     advise,
@@ -36,7 +39,7 @@ def curve(n: int, *, floor: float = 2.0, horizon: int = 2000) -> LossCurve:
 def started(*rules: object, n: int = 1000) -> LiveForecast:
     live = LiveForecast(rules)  # type: ignore[arg-type]
     live.plan(2000, RATES)
-    live.refit(curve(n - 250))  # a stop has to stand for 10 % of the run before it acts
+    live.refit(curve(n - 250))  # a stop has to stand at a second look before it acts
     live.refit(curve(n))
     return live
 
@@ -63,7 +66,7 @@ def test_advice_is_reported_when_it_changes_only() -> None:
     live = LiveForecast([TargetUnreachable(loss=1.0)])
     live.plan(2000, RATES)
     assert not live.refit(curve(5))  # "no forecast yet" goes without saying
-    changes = [live.refit(curve(n)) for n in (600, 650, 800, 900)]
+    changes = [live.refit(curve(n)) for n in (600, 630, 640, 900)]
     assert changes == [True, False, True, False]  # stop; and after a while, done
     assert live.wants_stop
 
@@ -72,20 +75,21 @@ def test_a_stop_acts_once_it_has_stood_for_a_while() -> None:
     live = LiveForecast([TargetUnreachable(loss=1.0)])
     live.plan(2000, RATES)
     acts, changes = [], []
-    for n in (600, 650, 799, 800):
+    for n in (600, 630, 639, 640):
         changes.append(live.refit(curve(n)))
+        assert live.next_step == (640 if n < 640 else 700)  # sooner than the next look of every run
         assert live.advice is not None
         assert live.advice.action is Action.STOP
         acts.append(live.wants_stop)
-        said = "being stopped" if n == 800 else "if this still stands at step 800."
+        said = "being stopped" if n == 640 else "if this still stands at step 640."
         assert live.sentence.startswith(live.advice.sentence)
         assert said in live.sentence
     assert acts == [False, False, False, True]
     assert changes == [True, False, False, True]  # said once when it is wished for, once when it is done
     second = LiveForecast([TargetUnreachable(loss=1.0)])
     second.load_state_dict(live.state_dict())
-    second.plan(2000, RATES, step=800)
-    second.refit(curve(820))
+    second.plan(2000, RATES, step=640)
+    second.refit(curve(650))
     assert second.wants_stop  # a resumed run remembers since when
 
 
@@ -252,18 +256,35 @@ def test_what_is_not_usable_is_not_logged() -> None:
     assert live.reading() is None
 
 
-def test_no_stop_acts_in_the_first_fifth_nor_at_the_very_end() -> None:
+def test_no_rule_says_stop_in_the_first_fifth_and_none_acts_at_the_very_end() -> None:
     live = LiveForecast([TargetUnreachable(loss=1.0)])
     live.plan(2000, RATES)
     for n in (150, 250, 390):
         live.refit(curve(n))
-        assert not live.wants_stop
+        assert live.advice is not None
+        assert (live.advice.action, live.advice.reason) == (Action.CONTINUE, Reason.EARLY)
+        assert live.sentence.endswith("but a fifth of the run is not over yet: go on.")
+    live.refit(curve(400))
+    assert live.sentence.endswith("if this still stands at step 440.")
+    live.refit(curve(440))
+    assert live.wants_stop
+
+
+def test_a_rule_without_a_fifth_of_its_own_acts_after_it_all_the_same() -> None:
+    class Always(StopRule):
+        def judge(self, forecast: Forecast) -> Advice:
+            return Advice(Action.STOP, Reason.CONVERGED, "stop.")
+
+    live = LiveForecast([Always()])
+    live.plan(2000, RATES)
+    for n in (150, 250, 399):
+        live.refit(curve(n))
         assert live.sentence.endswith("if this still stands at step 400.")
     live.refit(curve(400))
     assert live.wants_stop
     late = LiveForecast([TargetUnreachable(loss=1.0)])
     late.plan(2000, RATES)
-    late.refit(curve(1850))
+    late.refit(curve(1970))
     assert "ends by itself" in late.sentence
     late.refit(curve(2000))
     assert not late.wants_stop
@@ -280,3 +301,44 @@ def test_advice_is_that_of_advise() -> None:
     live = started(TargetUnreachable(loss=1.0), Converged(min_gain=1e-9))
     assert live.forecast is not None
     assert live.advice == advise(live.forecast, [TargetUnreachable(loss=1.0), Converged(min_gain=1e-9)])
+
+
+def spiked(size: float, at: int, over: int = 1, n: int = 4000) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return steps, losses with a spike that recovers over so many steps, and where the run ends without it."""
+    S = np.arange(1, n + 1)
+    law = 2.0 + 6.0 * S**-0.4
+    after = np.where(S >= at, np.exp(-(S - at) / over) if over > 1 else S == at, 0.0)
+    return S, law + 0.05 * np.random.default_rng(at).standard_normal(n) + size * after, float(law[-80:].mean())
+
+
+@pytest.mark.parametrize("at", [1437, 1899, 2764])
+def test_a_single_huge_step_neither_moves_the_forecast_nor_stops_a_run(at: int) -> None:
+    S, L, end = spiked(30.0, at)
+    live = LiveForecast([TargetUnreachable(end + 0.05)])
+    live.plan(4000, np.ones(4000))
+    builder, step = CurveBuilder(), 0
+    for now in (at - 1, at, at + 2, at + 20, at + 80, at + 160):
+        builder.extend(S[step:now].tolist(), L[step:now].tolist())
+        step = now
+        live.refit(builder.curve())
+        assert live.forecast is not None
+        assert live.advice is not None
+        assert live.advice.action is not Action.STOP
+        assert abs(float(live.forecast.final_loss.mid) - end) < 0.05
+
+
+def test_after_a_law_has_failed_a_stop_stands_for_longer() -> None:
+    S, L, end = spiked(1.0, 2000, over=160)
+    live = LiveForecast([TargetUnreachable(end + 0.02)])
+    live.plan(4000, np.ones(4000))
+    builder, failed, said = CurveBuilder(), 0, 0
+    while not live.wants_stop and live.next_step < 4000:
+        now = live.next_step
+        builder.extend(S[builder.step : now].tolist(), L[builder.step : now].tolist())
+        live.refit(builder.curve())
+        assert live.forecast is not None
+        failed = now if live.forecast.verdict is Verdict.LAW_REJECTED else failed
+        said += "if this still stands at step" in live.sentence
+    assert failed
+    assert said
+    assert not live.wants_stop or builder.step >= failed + 600

@@ -12,7 +12,6 @@ from lightning_scaling.advice import Converged, Diverged, TargetUnreachable
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.forecast import forecast
 from lightning_scaling.live import LiveForecast
-from lightning_scaling.refits import next_refit
 from lightning_scaling.replay import Outcome, default_rules, replay, scores
 from lightning_scaling.report.text import pool_text, replay_text
 from lightning_scaling.schedule import LRSchedule
@@ -43,10 +42,10 @@ def test_targets_beyond_reach_are_stopped_and_those_in_reach_are_not(run: LossCu
 
 def test_it_stops_where_a_monitor_would_have(run: LossCurve) -> None:
     rule = TargetUnreachable(2.0)
-    live, step = LiveForecast([rule]), 0
+    live = LiveForecast([rule])
     live.plan(T, np.ones(T))
     while not live.wants_stop:
-        step = next_refit(step, T, 40)
+        step = live.next_step
         live.refit(run.until(step))
     stop = replay(run, schedule=CONSTANT, rules={"far": rule}).stops[0]
     assert stop.step == step

@@ -8,9 +8,10 @@ from lightning_scaling.advice.base import Action, Advice, Reason, StopRule
 from lightning_scaling.advice.choice import advise
 from lightning_scaling.advice.compute import ComputeEfficient
 from lightning_scaling.advice.overfitting import Overfitting
-from lightning_scaling.advice.rules import Converged, Diverged, TargetUnreachable
+from lightning_scaling.advice.rules import EARLIEST, Converged, Diverged, TargetUnreachable
 
 __all__ = [
+    "EARLIEST",
     "Action",
     "Advice",
     "ComputeEfficient",

@@ -32,6 +32,7 @@ class Reason(Enum):
     RISING = "rising"
     BORROWED = "borrowed"
     DECAY_AHEAD = "decay ahead"
+    EARLY = "early in the run"
     STILL_FALLING = "still falling"
     TARGET_IN_REACH = "target in reach"
     TARGET_REACHED = "target reached"

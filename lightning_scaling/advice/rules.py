@@ -10,11 +10,13 @@ from lightning_scaling.advice.words import advice_on, departed, evidence_of, not
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.verdict import Verdict
 
-__all__ = ["DECAY_SHOWN", "Converged", "Diverged", "TargetUnreachable"]
+__all__ = ["DECAY_SHOWN", "EARLIEST", "Converged", "Diverged", "TargetUnreachable"]
 
 #: Share of the planned fall of the learning rate from which the run itself shows what it brings; before it a decay may
 #: bring this many times what is forecast, and this share of a positive loss.
 DECAY_SHOWN, _DECAY_TIMES, _DECAY_SHARE = 0.5, 4.0, 0.2
+#: Share of the planned run before which no forecast is ground for a stop: a curve may not have found its law yet.
+EARLIEST = 0.2
 
 
 @dataclass(frozen=True)
@@ -139,11 +141,19 @@ def _decide(
     reasons: tuple[Reason, Reason],
     evidence: dict[str, float],
 ) -> Advice:
-    """Stop where what is hoped for is less probable than 1 - confidence, even with the best of decays; else go on."""
+    """Stop where what is hoped for is less probable than 1 - confidence, even with the best of decays; else go on.
+
+    The evidence says how probable it is then, ``at_best``, beside the ``risk`` that the rule takes.
+    """
     chance = f"{hope} has probability {percent(evidence['probability'])}"
-    if at_best <= 1.0 - confidence:
+    risk = 1.0 - confidence
+    evidence |= {"at_best": at_best, "risk": risk}
+    if at_best <= risk and forecast.horizon is not None and forecast.step < EARLIEST * forecast.horizon:
+        text = f"{chance}, but a fifth of the run is not over yet: go on."
+        return advice_on(forecast, Action.CONTINUE, Reason.EARLY, text, evidence)
+    if at_best <= risk:
         return advice_on(forecast, Action.STOP, reasons[0], f"{chance}: stop.", evidence)
-    if evidence["probability"] <= 1.0 - confidence:
+    if evidence["probability"] <= risk:
         text = f"{chance}, but the decay of the learning rate may bring more than usual: go on."
         return advice_on(forecast, Action.CONTINUE, Reason.DECAY_AHEAD, text, evidence)
     return advice_on(forecast, Action.CONTINUE, reasons[1], f"{chance}: go on.", evidence)

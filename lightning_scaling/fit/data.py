@@ -19,6 +19,9 @@ _MAD, _MEDIAN_SQUARE = 0.6745, 0.4549
 _LONG, _FINE = 6000, 256
 #: Neighbours on each side that a window is held against to tell an outlier.
 _NEIGHBOURS = 3
+#: Neighbours on each side whose scatter is the usual one; how many times that is unusual where there are very many
+#: steps in a point, and how many standard errors more where there are few.
+_AROUND, _SCATTER, _SIGMAS = 8, 1.3, 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +90,7 @@ def reduce_curve(curve: LossCurve, *, windows_per_e_fold: int, e_folds: float, o
     inside = np.log(now / np.maximum(curve.S, 0.5)) <= e_folds
     if not inside.any():  # nothing was logged for long
         inside = np.log(curve.S[-1] / np.maximum(curve.S, 0.5)) <= e_folds
-    steps, count = np.maximum(curve.S[inside], 0.5), curve.count[inside]
+    steps, count = np.maximum(curve.S[inside], 0.5), (curve.count * _say(curve))[inside]
     window = np.floor(np.log(now / steps) * windows_per_e_fold).astype(int)
     heads = np.concatenate(([0], np.flatnonzero(np.diff(window)) + 1))
     weight = np.add.reduceat(count, heads)
@@ -106,6 +109,25 @@ def reduce_curve(curve: LossCurve, *, windows_per_e_fold: int, e_folds: float, o
     return FitData(
         S, y, variance, now, max(slope, tiny), float(present), sigma / float(np.sqrt(np.median(curve.count)))
     )
+
+
+def _say(curve: LossCurve) -> FloatArray:
+    r"""Return the part of its say that each point keeps, shape (n,): it may hold a spike, which its own scatter shows.
+
+    One step that lies x off moves the mean of n steps by x/n and their standard deviation s to some :math:`x/\sqrt n`,
+    so the mean is off by its own standard error :math:`s/\sqrt n`. A point whose s lies beyond what samples of a normal
+    distribution scatter about that of its neighbours therefore counts as so many fewer steps.
+    """
+    say = np.ones(len(curve))
+    known = np.flatnonzero((curve.count > 1.0) & np.isfinite(curve.spread))
+    if known.size <= 2 * _AROUND:
+        return say
+    spread = np.pad(curve.spread[known], _AROUND, mode="reflect")
+    usual = np.median(np.lib.stride_tricks.sliding_window_view(spread, 2 * _AROUND + 1), axis=1)
+    ratio = np.divide(curve.spread[known], usual, out=np.ones(known.size), where=usual > 0.0)
+    unusual = ratio > _SCATTER + _SIGMAS / np.sqrt(2.0 * curve.count[known])
+    say[known[unusual]] = ratio[unusual] ** -2.0
+    return say
 
 
 def _point_noise(L: FloatArray, root_count: FloatArray) -> float:
