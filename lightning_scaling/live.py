@@ -27,8 +27,8 @@ _RATE_TOLERANCE = 0.02
 #: A stop must stand for this share of the planned run before it acts; then it is looked at again. Where a law failed,
 #: so much of the run must lie in between: what threw the loss off may pass, as a spike does that takes long.
 _STANDING, _RECOVERY = 0.02, 0.15
-#: Verdicts under which no law holds.
-_LAWLESS = (Verdict.LAW_REJECTED, Verdict.ACCELERATING, Verdict.RISING)
+#: Verdicts under which no law holds, nor any rule that goes by one.
+_LAWLESS = (Verdict.LAW_REJECTED, Verdict.ACCELERATING)
 #: Shares of the planned run at which the advice is said again even if it has not changed.
 _MILESTONES = (0.25, 0.5, 0.75)
 

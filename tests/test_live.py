@@ -15,6 +15,7 @@ from lightning_scaling import (
     Diverged,
     Forecast,
     LossCurve,
+    Overfitting,
     Reason,
     StopRule,
     TargetUnreachable,
@@ -325,6 +326,23 @@ def test_a_single_huge_step_neither_moves_the_forecast_nor_stops_a_run(at: int) 
         assert live.advice is not None
         assert live.advice.action is not Action.STOP
         assert abs(float(live.forecast.final_loss.mid) - end) < 0.05
+
+
+def test_an_overfitting_run_is_stopped_at_the_second_look_that_says_so() -> None:
+    S = np.arange(1, 2001)
+    L = 2.0 + 4.0 * S**-0.5 + 0.5 * (np.maximum(S - 600, 0) / 1000.0) ** 1.5
+    L = L + 0.01 * np.random.default_rng(1).standard_normal(S.size)
+    live = LiveForecast([Overfitting()])
+    live.plan(2000, np.ones(2000))
+    said = []
+    while not live.wants_stop and live.next_step < 2000:
+        live.refit(LossCurve(S, L).until(live.next_step))
+        assert live.advice is not None
+        said.append(live.advice.action is Action.STOP)
+    assert live.wants_stop
+    assert live.acts_on is Reason.OVERFITTING
+    assert said[-2:] == [True, True]
+    assert sum(said) <= 3
 
 
 def test_after_a_law_has_failed_a_stop_stands_for_longer() -> None:
