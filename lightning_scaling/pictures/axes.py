@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "axes_or_new",
     "check_stop",
+    "explain",
     "face_of",
     "first_step",
     "ink_of",
@@ -36,6 +37,8 @@ FIRST_SHARE = 0.01
 SIZE = (5.6, 3.7)
 #: Points that carry the noise of a run; fewer tell none.
 _LEAST_POINTS = 3
+#: Label of the line at a stop.
+STOP = "stop"
 
 
 def new_figure(width: float, height: float, *, face: str | None = None, dpi: float | None = None) -> Figure:
@@ -138,7 +141,7 @@ def loss_axis(axes: Axes) -> None:
 def mark_stop(axes: Axes, stop: float, *, words: bool = True) -> None:
     """Draw a line at the step at which a run was or would have been stopped, with its step in words at the foot."""
     ink = ink_of(axes)
-    axes.axvline(stop, color=ink, lw=1.2, ls=(0, (4, 2)), zorder=3.8, label="stop")
+    axes.axvline(stop, color=ink, lw=1.2, ls=(0, (4, 2)), zorder=3.8, label=STOP)
     if not words:
         return
     first, last = axes.get_xlim()
@@ -164,6 +167,30 @@ def check_stop(stop: float | None) -> None:
     """
     if stop is not None and not 1.0 <= stop < math.inf:
         raise ValueError(f"Expected stop to be a step >= 1, got {stop!r}, so pass None where no rule stopped the run.")
+
+
+def explain(axes: Axes, loc: str, *, title: str | None = None, **how: Any) -> None:
+    """Put a legend on the axes, over what lies behind it; lines at a stop have words of their own."""
+    handles, labels = axes.get_legend_handles_labels()
+    told = [(handle, label) for handle, label in zip(handles, labels, strict=True) if label != STOP]
+    if not told:
+        return
+    style: dict[str, Any] = {
+        "loc": loc,
+        "title": title,
+        "labelcolor": ink_of(axes),
+        "fontsize": "small",
+        "frameon": True,
+        "facecolor": axes.get_facecolor(),
+        "edgecolor": "none",
+        "framealpha": 0.8,
+        "borderpad": 0.1,
+        "borderaxespad": 0.2,
+        "handletextpad": 0.5,
+    }
+    legend = axes.legend([handle for handle, _ in told], [label for _, label in told], **(style | how))
+    legend.set_zorder(6)
+    legend.get_title().set_color(ink_of(axes))
 
 
 def note(axes: Axes, words: str, x: float, y: float, **how: Any) -> None:

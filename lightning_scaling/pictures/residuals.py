@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.pictures.axes import (
     axes_or_new,
@@ -29,6 +28,8 @@ __all__ = ["plot_residuals"]
 
 FloatArray = NDArray[np.float64]
 
+#: Windows in each factor e of steps.
+_WINDOWS = 16
 #: Sigmas within which nineteen windows of twenty lie on their law.
 _BAND = 2.0
 #: Sigmas that the axis reaches to, at least and at most.
@@ -36,7 +37,7 @@ _REACH = (4.0, 12.0)
 _LINE_POINTS = 200
 
 
-def plot_residuals(curve: LossCurve, forecast: Forecast, *, ax: Axes | None = None) -> Axes:
+def plot_residuals(curve: LossCurve, forecast: Forecast, *, ax: Axes | None = None, colour: str = COLOURS[0]) -> Axes:
     r"""Draw how far a run lies off its law, in sigmas of the noise of its windows.
 
     .. math:: r = (\bar{L} - L_{law}(S)) / \sigma
@@ -52,6 +53,7 @@ def plot_residuals(curve: LossCurve, forecast: Forecast, *, ax: Axes | None = No
         curve: The run, up to the forecast or beyond.
         forecast: The forecast whose law is held against it.
         ax: Where to draw; default: a new figure.
+        colour: Colour of the forecast.
 
     Returns:
         The axes; with nothing but a note where the forecast has no law or the curve too few points.
@@ -66,7 +68,7 @@ def plot_residuals(curve: LossCurve, forecast: Forecast, *, ax: Axes | None = No
     end = float(max(forecast.horizon or 0, curve.step))
     axes.set(xscale="log", xlabel="optimizer step", ylabel="off the law [σ]")
     limit_steps(axes, first_step(curve, end) / 1.05, 1.1 * end)
-    seen = windows(curve, end, DEFAULT_PRIOR.windows_per_e_fold)
+    seen = windows(curve, end, _WINDOWS)
     law = None if seen is None else np.asarray(forecast.law_at(seen.S).mid)
     if seen is None or law is None or not np.isfinite(law).any():
         axes.set(ylim=(-_REACH[0], _REACH[0]), yticks=[-_BAND, 0.0, _BAND])
@@ -76,10 +78,12 @@ def plot_residuals(curve: LossCurve, forecast: Forecast, *, ax: Axes | None = No
     sigma = np.sqrt(np.maximum(seen.variance, np.finfo(float).tiny))
     off = (seen.y - law) / sigma
     reach = _reach(off[seen.S > 0.1 * forecast.step])
+    axes.set_yticks(np.arange(-12.0, 13.0, 2.0 if reach < 7.0 else 4.0), minor=False)
     axes.set_ylim(-reach, reach)
-    axes.axhspan(-_BAND, _BAND, color=tint(GREY, face_of(axes), 0.22), lw=0, zorder=1.0, label="±2 σ")
-    axes.axhline(0.0, color=GREY, lw=0.8, zorder=1.8)
-    _draw_interval(axes, forecast, seen.S, sigma, end)
+    whole, grey = [axes.get_xlim()[0], end], tint(GREY, face_of(axes), 0.22)
+    axes.fill_between(whole, -_BAND, _BAND, color=grey, lw=0, zorder=1.0, label="±2 σ")
+    axes.plot(whole, [0.0, 0.0], color=GREY, lw=0.8, zorder=1.8)
+    _draw_interval(axes, forecast, seen.S, sigma, end, colour)
     for where, mark, size in (
         (np.abs(off) <= reach, "o", 8.0),
         (off > reach, "^", 20.0),
@@ -98,16 +102,18 @@ def _reach(off: FloatArray) -> float:
     return float(np.clip(1.2 * np.quantile(known, 0.98), *_REACH)) if known.size else _REACH[0]
 
 
-def _draw_interval(axes: Axes, forecast: Forecast, S: FloatArray, sigma: FloatArray, end: float) -> None:
+def _draw_interval(axes: Axes, forecast: Forecast, S: FloatArray, sigma: FloatArray, end: float, colour: str) -> None:
     """Draw the interval of the forecast about the law, in the noise that windows have, or would have, there."""
     last = min(float(S[-1]), end)
     if forecast.step < 1 or last <= forecast.step:
         return
     steps = np.geomspace(forecast.step, last, _LINE_POINTS)
     steps[-1] = last
-    noise = np.exp(np.interp(np.log(steps), np.log(S), np.log(sigma)))
+    # Windows hold a step more or less than their neighbours: their noise jumps about a line.
+    near = S > 0.5 * forecast.step
+    slope, at = np.polyfit(np.log(S[near]), np.log(sigma[near]), 1) if near.sum() > 2 else (0.0, np.log(sigma[-1]))
+    noise = np.exp(at + slope * np.log(steps))
     loss, law = forecast.loss_at(steps), np.asarray(forecast.law_at(steps).mid)
-    colour = COLOURS[0]
     low, high = ((np.asarray(x) - law) / noise for x in (loss.low, loss.high))
     label = f"{100.0 * forecast.level:g} % interval of the forecast"
     axes.fill_between(steps, low, high, color=tint(colour, face_of(axes)), lw=0, zorder=1.4, label=label)
