@@ -37,6 +37,8 @@ FIRST_SHARE = 0.01
 SIZE = (5.6, 3.7)
 #: Points that carry the noise of a run; fewer tell none.
 _LEAST_POINTS = 3
+#: Sigmas off its neighbours at which a window would lose its say: here none does.
+_ANY = 1e9
 #: Label of the line at a stop.
 STOP = "stop"
 
@@ -93,7 +95,7 @@ def windows(curve: LossCurve, end: float, per_e_fold: int) -> FitData | None:
         return None
     now = max(float(curve.step), float(curve.S[-1]), 1.0)
     e_folds = math.log(now / first_step(curve, end)) + 1e-9
-    return reduce_curve(compact(curve), windows_per_e_fold=per_e_fold, e_folds=e_folds, outlier=math.inf)
+    return reduce_curve(compact(curve), windows_per_e_fold=per_e_fold, e_folds=e_folds, outlier=_ANY)
 
 
 def first_step(curve: LossCurve, end: float) -> float:
@@ -112,7 +114,8 @@ def step_axis(axes: Axes, end: float) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
     axes.spines[["top", "right"]].set_visible(False)
-    first = axes.get_xlim()[0]
+    first, last = axes.get_xlim()
+    end = min(end, last)
     axes.spines["bottom"].set_bounds(first, end)
     if end > 1e4 * first:
         subs: tuple[float, ...] = (1.0,)

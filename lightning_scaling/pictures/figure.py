@@ -12,7 +12,7 @@ from lightning_scaling.curve import LossCurve
 from lightning_scaling.fit.data import compact
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.ledger import ForecastRecord, recent_loss
-from lightning_scaling.pictures.axes import mark_stop, new_figure
+from lightning_scaling.pictures.axes import mark_stop, new_figure, step_axis
 from lightning_scaling.pictures.colours import COLOURS
 from lightning_scaling.pictures.forecasts import plot_forecast, plot_schedule, tells
 from lightning_scaling.pictures.record import plot_record
@@ -93,6 +93,11 @@ def run_figure(
         if stop is not None and k:
             mark_stop(ax, stop, words=False)
         ax.set_xlabel("optimizer step" if k + 1 == len(panels) else "")
+    first, last = column[0].get_xlim()
+    if end is not None and end > last:  # known from the schedule or the record alone
+        column[0].set_xlim(first, 1.1 * end)
+        for ax in column:
+            step_axis(ax, float(end))
     figure.align_ylabels(column)
     return figure
 

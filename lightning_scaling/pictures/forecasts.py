@@ -33,7 +33,7 @@ __all__ = ["plot_forecast", "plot_schedule", "tells"]
 
 FloatArray = NDArray[np.float64]
 
-_BAND_POINTS = 200
+_BAND_POINTS = 120
 #: Room to the right of the planned end for the intervals there, as a factor on the axis of steps.
 _ROOM = 1.9
 
@@ -132,7 +132,8 @@ def plot_schedule(schedule: LRSchedule, *, ax: Axes | None = None) -> Axes:
     axes.set(xscale="log", xlabel="optimizer step", ylim=(0.0, 1.1))
     axes.set_yticks([0.0, 1.0], ["0", "peak"])
     words = "learning rate" if schedule.known else "learning rate, as far as known"
-    axes.text(0.5, 0.35, words, transform=axes.transAxes, ha="center", va="center", color=ink_of(axes))
+    ground = {"facecolor": tint(GREY, face_of(axes), 0.25), "edgecolor": "none", "pad": 1.0}
+    axes.text(0.5, 0.35, words, transform=axes.transAxes, ha="center", va="center", color=ink_of(axes), bbox=ground)
     step_axis(axes, float(schedule.horizon))
     return axes
 
