@@ -52,7 +52,8 @@ def plot_residuals(curve: LossCurve, forecast: Forecast, *, ax: Axes | None = No
     moment on is the interval of the forecast. Windows off the axis are triangles at its edge.
 
     The law forgets the past on purpose, so the first steps of a run often lie far off it: where the faint band is wide,
-    that says nothing.
+    that says nothing. And it is fitted to the newest losses above all: whether a run has just left its law is seen by a
+    forecast that was made before.
 
     Args:
         curve: The run, up to the forecast or beyond.
