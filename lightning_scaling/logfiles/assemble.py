@@ -195,7 +195,8 @@ def _at(S: FloatArray, steps: FloatArray, values: FloatArray) -> FloatArray | No
         return None
     order, kept = newest(steps[known])
     order = order[kept[order]]
-    return np.interp(S, steps[known][order], values[known][order])
+    at, values = steps[known][order], values[known][order]
+    return values if np.array_equal(at, S) else np.interp(S, at, values)
 
 
 def _epoch_ends(steps: FloatArray, epoch: FloatArray, logged: BoolArray) -> list[int]:
