@@ -217,8 +217,9 @@ def _draws(fit: JointFit, batch: float) -> list[HoffmannND]:
 
 def _too_few(sizes: int, n: int, left_out: Mapping[str, int], B: float | None) -> str:
     at = "" if B is None else f" of {B:g} tokens per step"
+    got = f"{n} of {sizes} size{'s' * (sizes != 1)}" if n else "none"
     others = "".join(f"; {count} {why}" for why, count in left_out.items())
     return (
-        f"Expected finished runs of {_SIZES} sizes at a held learning rate and one batch size{at}, got {n} of {sizes} "
-        f"size{'s' * (sizes != 1)}{others}. Train small models at a held rate and keep them in the store."
+        f"Expected finished runs of {_SIZES} sizes at a held learning rate and one batch size{at}, got {got}{others}. "
+        "Train small models at a held rate and keep them in the store."
     )

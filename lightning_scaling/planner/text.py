@@ -76,7 +76,9 @@ def _answers(plan: Plan) -> list[str]:
         values: list[Spread | None] = [getattr(answer, field) for _, answer in shown]
         if all(value is None for value in values):
             continue
-        rows.append([label, *(_spread(value, field) for value in values)])
+        given = field == "B" and (plan.B is not None or plan.laws.batch is not None)
+        shown_as = [number(value.mid, 4) if given and value is not None else _spread(value, field) for value in values]
+        rows.append([label, *shown_as])
     rows.append(["beyond what was explored", *(_beyond(answer) for _, answer in shown)])
     return [_table(rows), _wrapped(_ranges(plan))]
 
@@ -121,8 +123,6 @@ def _table(rows: list[list[str]]) -> str:
 def _spread(value: Spread | None, field: str) -> str:
     if value is None:
         return _NONE
-    if field == "B" and value.low == value.high:
-        return number(value.mid, 4)
     written = {"time_s": _duration, "overfitting": _percent}.get(field)
     return str(value) if written is None else value.text(written)
 
