@@ -392,7 +392,7 @@ class TestLawsOfOneBatch:
             assert answer.S.mid == pytest.approx(answer.D.mid / 1e6)
         assert got.trade == ()
         assert got.batch_ratio is None
-        assert str(got).startswith("Plan for C = 1e20 FLOP (1.16 PF-days), at 1e6 tokens per step")
+        assert str(got).startswith("Plan for C = 1e20 FLOP (1.16 PF-days), at 1 000 000 tokens per step")
         assert "both are fitted to the same runs" in str(got)
         assert plan(C=1e20, B=1e6, laws=laws).kaplan == got.kaplan
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lightning_scaling.named_schedule import PlannedRates
     from lightning_scaling.store import RunStore, StoredRun
 
+#: Longest run whose learning rates are held step by step.
+_MOST_STEPS = 10**8
+
 Horizon = Annotated[int | None, typer.Option(help="Planned last optimizer step; default: the log's, if it tells.")]
 Schedule = Annotated[
     str | None,
@@ -157,6 +160,11 @@ def rates_for(
             if schedule is not None:
                 raise ValueError("Expected --horizon beside --schedule, got none, so give the planned last step.")
             return PlannedRates(None, "")
+        if (schedule is not None or whole is not None) and horizon > _MOST_STEPS:
+            raise ValueError(
+                f"Expected at most {_MOST_STEPS:g} steps, got {horizon:g}, so check --horizon, and whether the column of "
+                "steps counts tokens or time: --step-column names another."
+            )
         if schedule is None and whole is not None:
             return as_logged(whole, horizon)
         return planned_rates(curve, horizon, schedule, warmup)

@@ -38,7 +38,11 @@ def failing() -> Iterator[None]:
         )
         raise typer.Exit(WRONG) from None
     except (OSError, ValueError, TypeError, OverflowError, ModuleNotFoundError, LightningScalingError) as error:
-        typer.echo(f"lightning-scaling: {error}", err=True)
+        words = str(error)
+        if not words.startswith("Expected"):
+            kind = "a file or folder that can be used" if isinstance(error, OSError) else "what can be worked with"
+            words = f"Expected {kind}, got {words or type(error).__name__}, so check path and options."
+        typer.echo(f"lightning-scaling: {words}", err=True)
         raise typer.Exit(WRONG) from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,7 +47,8 @@ def list_runs(
         return
     for run in found:
         typer.echo(str(run))
-    output.say(f"{len(found)} run{'s' * (len(found) != 1)} in {place.url}.")
+    if not found:
+        output.say(f"No such runs in {place.url}." if tag or state else f"No runs in {place.url}.")
 
 
 def show(id: Id, store: o.Store = None, as_json: o.AsJson = False) -> None:
@@ -106,7 +108,6 @@ def import_logs(
             typer.echo(f"  {row['assumed']}")
         for warning in row["log"]["warnings"]:
             output.say(f"{row['id']}: {warning}")
-    output.say(f"{len(rows)} run{'s' * (len(rows) != 1)} imported into {place.url}.")
 
 
 def export(
@@ -298,15 +299,15 @@ def _whole(run: StoredRun) -> dict[str, Any]:
 
 def _csv(curve: LossCurve) -> str:
     """Return a curve as a table that `forecast` and `runs import` read; what is not known is empty."""
-    import numpy as np
-
     columns = {name: getattr(curve, attribute) for name, attribute in _COLUMNS.items()}
-    known = {name: values for name, values in columns.items() if values is not None and np.isfinite(values).any()}
+    known = {name: values.tolist() for name, values in columns.items() if values is not None}
+    if all(math.isnan(x) for x in known["spread"]):
+        del known["spread"]
     if curve.N is not None:
-        known["n_params"] = np.full(len(curve), curve.N)
+        known["n_params"] = [curve.N] * len(curve)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(known)
-    for row in zip(*(values.tolist() for values in known.values()), strict=True):
-        table.writerow(["" if x != x else int(x) if x.is_integer() and abs(x) < 2**53 else repr(x) for x in row])
+    for row in zip(*known.values(), strict=True):
+        table.writerow(["" if math.isnan(x) else int(x) if x.is_integer() else repr(x) for x in row])
     return text.getvalue()

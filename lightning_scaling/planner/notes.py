@@ -9,7 +9,7 @@ from lightning_scaling.laws.shape import with_embeddings
 from lightning_scaling.laws.trade import compute_ratio
 from lightning_scaling.planner.answer import Answer
 from lightning_scaling.planner.sources import PlanLaws
-from lightning_scaling.planner.spread import Spread, number
+from lightning_scaling.planner.spread import Spread, number, whole
 from lightning_scaling.units import PF_DAY
 
 #: Excess of the loss over that on endless data that Eq. 4.4 puts up with.
@@ -55,7 +55,7 @@ def _all(
     if kaplan is not None and hoffmann is not None:
         yield from _side_by_side(kaplan, published=laws.published, laws_of_one_kind=laws.batch is not None)
     if laws.batch is not None:
-        yield f"The laws hold at the batch size of their runs, {number(laws.batch, 4)} tokens per step."
+        yield f"The laws hold at the batch size of their runs, {whole(float(laws.batch))} tokens per step."
     if kaplan is not None and kaplan.ratio is not None:
         yield (
             "The critical batch is extrapolated in the loss, for Adam it is a rule of thumb, and later work finds that "
@@ -85,8 +85,8 @@ def _side_by_side(kaplan: Answer, *, published: bool, laws_of_one_kind: bool) ->
         )
     if laws_of_one_kind:
         yield (
-            "Kaplan's law has no irreducible loss and Hoffmann's has one; both are fitted to the same runs. Between them "
-            "lies what the runs do not tell."
+            "Kaplan's law has no irreducible loss and Hoffmann's has one; both are fitted to the same runs. How far they "
+            "lie apart shows what the runs leave open."
         )
         return
     yield (

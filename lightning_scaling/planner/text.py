@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from lightning_scaling.planner.answer import Answer, Trade
-from lightning_scaling.planner.spread import Spread, number
+from lightning_scaling.planner.spread import Spread, number, whole
 from lightning_scaling.units import DAY_S, PF_DAY
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _question(plan: Plan) -> str:
         asked += f", with {number(plan.data)} tokens of data"
     batch = plan.B if plan.B is not None else plan.laws.batch
     if batch is not None:
-        return f"Plan for {asked}, at {number(batch, 4)} tokens per step"
+        return f"Plan for {asked}, at {whole(float(batch))} tokens per step"
     times = "" if plan.batch_ratio in (1.0, None) else f"{number(plan.batch_ratio or 1.0, 6)} times "
     return f"Plan for {asked}, at {times}the critical batch size"
 
@@ -77,7 +77,7 @@ def _answers(plan: Plan) -> list[str]:
         if all(value is None for value in values):
             continue
         given = field == "B" and (plan.B is not None or plan.laws.batch is not None)
-        shown_as = [number(value.mid, 4) if given and value is not None else _spread(value, field) for value in values]
+        shown_as = [whole(value.mid) if given and value is not None else _spread(value, field) for value in values]
         rows.append([label, *shown_as])
     rows.append(["beyond what was explored", *(_beyond(answer) for _, answer in shown)])
     return [_table(rows), _wrapped(_ranges(plan))]
