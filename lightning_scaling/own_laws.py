@@ -137,8 +137,8 @@ def own_laws(runs: Iterable[FinishedRun], *, B: float | None = None, level: floa
         kaplan=kaplan,
         hoffmann=hoffmann,
         source=(
-            f"fitted to {len(group)} runs of {sizes} sizes of your own at a held learning rate; N without embeddings; a "
-            "decay of the rate ends lower"
+            f"fitted to {len(group)} runs of {sizes} sizes of your own at a held learning rate; N without embeddings; "
+            "a decay of the rate ends lower"
         ),
         level=level,
         explored_kaplan=explored,

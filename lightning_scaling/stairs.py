@@ -127,4 +127,4 @@ def _best_spacing(y: NDArray[np.float64], beside: int) -> tuple[float, float]:
 def _highest_nearby(values: NDArray[np.float64], beside: int) -> NDArray[np.float64]:
     """Return the largest of each value and so many on both sides of it."""
     wide = np.pad(values, beside, constant_values=-np.inf)
-    return np.lib.stride_tricks.sliding_window_view(wide, 2 * beside + 1).max(axis=1)
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(wide, 2 * beside + 1).max(axis=1))

@@ -60,7 +60,11 @@ ASKED = {
 def test_the_page_names_the_keys_of_the_json(logs: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.chdir(logs)
     table = dict(re.findall(r"^\| `([a-z ]+)` \| (.*) \|$", PAGE[PAGE.index("\n## JSON") :], re.MULTILINE))
-    named = [key for cell in (table["forecast"] * (command == "watch"), table[command]) for key in re.findall(r"`(\w+)`", cell)]
+    named = [
+        key
+        for cell in (table["forecast"] * (command == "watch"), table[command])
+        for key in re.findall(r"`(\w+)`", cell)
+    ]
     found = CliRunner().invoke(app, [*command.split(), *ASKED[command], "--json"])
     assert found.exit_code == 0
     assert list(json.loads(found.stdout)) == [key for key in named if key != "forecast"]

@@ -15,7 +15,9 @@ LAW = HoffmannND(E=1.0, A_N=40.0, A_D=300.0, alpha_N=0.35, alpha_D=0.5)
 SIZES = np.geomspace(1e4, 1e7, 5)
 
 
-def keep(store: RunStore, N: float | None, *, B: float | None = 512.0, seed: int = 0, T: int = 4000, **more: Any) -> None:
+def keep(
+    store: RunStore, N: float | None, *, B: float | None = 512.0, seed: int = 0, T: int = 4000, **more: Any
+) -> None:
     """Put a run of the law into a store; its rate is held unless another schedule is given."""
     S = np.arange(10, T + 1, 10)
     L = LAW.loss(N or 1e5, S * (B or 512.0)) + 0.02 * np.random.default_rng(seed).standard_normal(S.size)

@@ -38,9 +38,7 @@ StepColumn = Annotated[str | None, typer.Option(help="Column of the steps, 'row'
 LossColumn = Annotated[str | None, typer.Option(help="Column of the losses; default: the training loss, by name.")]
 RateColumn = Annotated[str | None, typer.Option("--lr-column", help="Column of the learning rates, or 'none'.")]
 RunName = Annotated[str | None, typer.Option("--run", help="Which run, where a log holds several.")]
-Size = Annotated[
-    float | None, typer.Option("--N", "-N", "--parameters", help="Non-embedding parameters of the model.")
-]
+Size = Annotated[float | None, typer.Option("--N", "-N", "--parameters", help="Non-embedding parameters of the model.")]
 Store = Annotated[
     str | None,
     typer.Option(
@@ -162,8 +160,8 @@ def rates_for(
             return PlannedRates(None, "")
         if (schedule is not None or whole is not None) and horizon > _MOST_STEPS:
             raise ValueError(
-                f"Expected at most {_MOST_STEPS:g} steps, got {horizon:g}, so check --horizon, and whether the column of "
-                "steps counts tokens or time: --step-column names another."
+                f"Expected at most {_MOST_STEPS:g} steps, got {horizon:g}, so check --horizon, and whether the column "
+                "of steps counts tokens or time: --step-column names another."
             )
         if schedule is None and whole is not None:
             return as_logged(whole, horizon)

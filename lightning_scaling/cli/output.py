@@ -32,8 +32,8 @@ def failing() -> Iterator[None]:
         yield
     except MemoryError as error:
         typer.echo(
-            f"lightning-scaling: Expected numbers that fit into memory, got too large ones ({error}), so check --horizon "
-            "and the steps of the log.",
+            f"lightning-scaling: Expected numbers that fit into memory, got too large ones ({error}), so check "
+            "--horizon and the steps of the log.",
             err=True,
         )
         raise typer.Exit(WRONG) from None

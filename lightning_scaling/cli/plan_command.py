@@ -24,7 +24,9 @@ _NAMES = {"ratio": "batch_ratio"}
 
 def plan(
     compute: Annotated[float | None, typer.Option(help="Compute to spend [FLOP], 6 N x tokens.")] = None,
-    time: Annotated[str | None, typer.Option(metavar="10d", help="Time to spend: 90min, 12h, 10d, 3w; needs --flops.")] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="10d", help="Time to spend: 90min, 12h, 10d, 3w; needs --flops.")
+    ] = None,
     flops: Annotated[float | None, typer.Option(help="What all devices together achieve in training [FLOP/s].")] = None,
     loss: Annotated[float | None, typer.Option(help="Loss to reach [nats/token].")] = None,
     batch: Annotated[float | None, typer.Option(help="Batch size [tokens/step]; default: the critical one.")] = None,
@@ -44,11 +46,11 @@ def plan(
     from lightning_scaling.planner import plan as make_plan
 
     with output.failing():
-        asked = {"C": compute, "time_s": None if time is None else _seconds(time), "L": loss}
-        given = [name for name, value in asked.items() if value is not None]
-        if len(given) != 1:
+        time_s = None if time is None else _seconds(time)
+        given = sum(value is not None for value in (compute, time_s, loss))
+        if given != 1:
             raise ValueError(
-                f"Expected one of --compute, --time and --loss, got {len(given)}, so ask about a budget of compute, a "
+                f"Expected one of --compute, --time and --loss, got {given}, so ask about a budget of compute, a "
                 "budget of time, or a loss."
             )
         if time is not None and flops is None:
@@ -58,7 +60,7 @@ def plan(
     own = None if store is None else _own(store, tag, batch, level)
     laws = PUBLISHED if own is None or own.laws is None else own.laws
     with output.failing():
-        found = make_plan(**asked, flop_per_s=flops, B=batch, data=data, laws=laws)
+        found = make_plan(C=compute, time_s=time_s, flop_per_s=flops, L=loss, B=batch, data=data, laws=laws)
     if as_json:
         output.print_json(_data(found, store, own))
         return

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,7 +92,7 @@ def import_logs(
     """Put the runs of logs into a store, which is begun where there is none.
 
     Where neither --horizon nor the log tells the planned end, it is the last step. A run that came to its planned end
-    is finished, any other is stopped. The name of a run depends on what is in it: importing a log again changes nothing.
+    is finished, any other is stopped. The name of a run depends on its losses: importing a log again adds nothing.
     """
     place = o.open_store(store, may_be_new=True)
     tags = o.tags_of(tag)
@@ -148,11 +149,8 @@ def forget(
             output.say("Nothing was deleted. Answer y, or add --yes where nobody can be asked.")
             raise typer.Exit(output.NOT_CONFIRMED)
     for run in found:
-        with output.failing():
-            try:
-                place.forget(run.id)
-            except KeyError:  # somebody else was faster
-                pass
+        with output.failing(), suppress(KeyError):  # somebody else was faster
+            place.forget(run.id)
         output.say(f"{run.id} is deleted.")
 
 

@@ -89,8 +89,8 @@ def _readable(path: str | Path) -> Iterator[None]:
         if str(error).startswith("Expected"):
             raise
         raise ValueError(
-            f"Expected a log that can be read at {path}, got one that is cut off, damaged or of another kind ({error}), "
-            "so give another, or write it anew."
+            f"Expected a log that can be read at {path}, got one that is cut off, damaged or of another kind "
+            f"({error}), so give another, or write it anew."
         ) from error
 
 

@@ -121,7 +121,9 @@ def _at(frontier: BestForCompute, C: float | None, L: float | None, ratio: float
     more, N = float(compute_ratio(ratio)), float(frontier.N(C_min))
     if not more * C_min < _MOST:
         return None
-    return _Case(N, float(tokens_for(more * C_min, N)), more * C_min, float(frontier.loss(C_min)), ratio * B_crit, ratio)
+    return _Case(
+        N, float(tokens_for(more * C_min, N)), more * C_min, float(frontier.loss(C_min)), ratio * B_crit, ratio
+    )
 
 
 def _least(frontier: BestForCompute, C: float, B: float) -> float:

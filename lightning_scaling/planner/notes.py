@@ -85,8 +85,8 @@ def _side_by_side(kaplan: Answer, *, published: bool, laws_of_one_kind: bool) ->
         )
     if laws_of_one_kind:
         yield (
-            "Kaplan's law has no irreducible loss and Hoffmann's has one; both are fitted to the same runs. How far they "
-            "lie apart shows what the runs leave open."
+            "Kaplan's law has no irreducible loss and Hoffmann's has one; both are fitted to the same runs. How far "
+            "they lie apart shows what the runs leave open."
         )
         return
     yield (
@@ -99,16 +99,16 @@ def _repeated(name: str, answer: Answer, laws: PlanLaws, data: float) -> Iterato
     assert answer.passes is not None
     if answer.passes.mid > 1.0:
         yield (
-            f"{name}: {number(answer.D.mid)} tokens are {number(answer.passes.mid)} passes over the data, and the loss is "
-            "that of tokens read once. Up to some four passes repeated tokens are nearly as good as new ones, beyond they "
-            "soon bring little (Muennighoff et al. 2023)."
+            f"{name}: {number(answer.D.mid)} tokens are {number(answer.passes.mid)} passes over the data, and the loss "
+            "is that of tokens read once. Up to some four passes repeated tokens are nearly as good as new ones, "
+            "beyond they soon bring little (Muennighoff et al. 2023)."
         )
     if answer.overfitting is not None and answer.overfitting.mid > _TOLERATED:
         most = laws.data[0].size_supported(data, _TOLERATED)
         yield (
             f"{name}: a model of {number(answer.N.mid)} parameters that is trained to convergence on {number(data)} "
-            f"tokens overfits by {number(100.0 * answer.overfitting.mid)} %; up to {number(float(most))} parameters stay "
-            "within 2 % (Eq. 4.4). Stop at the least validation loss, or take a smaller model."
+            f"tokens overfits by {number(100.0 * answer.overfitting.mid)} %; up to {number(float(most))} parameters "
+            "stay within 2 % (Eq. 4.4). Stop at the least validation loss, or take a smaller model."
         )
 
 

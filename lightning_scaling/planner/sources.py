@@ -135,7 +135,7 @@ class PlanLaws:
             )
         if self.batch is None and any(isinstance(law, HoffmannND) for law in self.kaplan):
             raise ValueError(
-                "Expected the batch size that Kaplan's laws hold at, got none, so pass batch=… [tokens/step], or frontiers."
+                "Expected the batch size that Kaplan's laws hold at, got none, so pass batch=…, or frontiers."
             )
         if self.batch is not None and not 0.0 < self.batch < math.inf:
             raise ValueError(f"Expected batch above 0, got {self.batch!r}, so pass the tokens of one step.")
