@@ -59,6 +59,8 @@ def plan(
             )
     own = None if store is None else _own(store, tag, batch, level)
     laws = PUBLISHED if own is None or own.laws is None else own.laws
+    if batch is not None and laws.batch is not None:
+        batch = laws.batch  # the mean of runs that were chosen by it
     with output.failing():
         found = make_plan(C=compute, time_s=time_s, flop_per_s=flops, L=loss, B=batch, data=data, laws=laws)
     if as_json:
