@@ -69,7 +69,7 @@ class Comparison:
         names: What they are called.
         final_losses: Where each ends, in the order of the names.
         probability_best: Probability of each that none of the others ends lower [1].
-        speed_ups: The most probable winner over each of the others.
+        speed_ups: The most probable winner over each of the others; none where it is over and was too short for a law.
     """
 
     names: tuple[str, ...]
@@ -97,9 +97,10 @@ def compare(contenders: Sequence[Contender], level: float = 0.9) -> Comparison:
     ends = [mixture for _, mixture in able]
     best = probability_best(ends)
     winner = int(np.argmax(best))
-    ups = [
-        speed_up(able[winner][0], able[k][0], ends[k], level) for k in np.argsort(best)[::-1].tolist() if k != winner
-    ]
+    fast = able[winner][0]
+    slower = [k for k in np.argsort(best)[::-1].tolist() if k != winner]
+    has_law = fast.forecast.mixture_at() is not None
+    ups = [speed_up(fast, able[k][0], ends[k], level) for k in slower] if has_law else []
     return Comparison(
         tuple(one.name for one, _ in able),
         tuple(_interval(end, level) for end in ends),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter1d
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.schedule import LRSchedule
@@ -111,7 +110,7 @@ def _best_spacing(y: NDArray[np.float64], beside: int) -> tuple[float, float]:
     # An epoch may end inside a bin: the larger surplus of its two edges counts.
     score = np.maximum(surplus[:-1], surplus[1:]) / max(scatter, 1e-300)
     # Beside a great fall everything looks like a smaller one.
-    score = np.where(score >= _EDGE * maximum_filter1d(score, 2 * beside + 1), score, 0.0)
+    score = np.where(score >= _EDGE * _highest_nearby(score, beside), score, 0.0)
     periods = np.arange(4.0 * beside, 0.5 * y.size, 0.5)
     edges = np.rint(periods[:, None] * np.arange(1, _PASSES + 1)).astype(int) - 2 * beside
     inside = (edges >= 0) & (edges < score.size)
@@ -123,3 +122,9 @@ def _best_spacing(y: NDArray[np.float64], beside: int) -> tuple[float, float]:
     pooled = np.where(clear, at.sum(axis=1) / np.sqrt(n), 0.0)
     best = int(np.argmax(pooled))
     return float(pooled[best]), float(periods[best])
+
+
+def _highest_nearby(values: NDArray[np.float64], beside: int) -> NDArray[np.float64]:
+    """Return the largest of each value and so many on both sides of it."""
+    wide = np.pad(values, beside, constant_values=-np.inf)
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(wide, 2 * beside + 1).max(axis=1))

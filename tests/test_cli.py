@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -23,6 +24,7 @@ from lightning_scaling.named_schedule import named_rates
 
 ROOT = Path(__file__).parents[1]
 T = 2000
+AHEAD = ("--horizon", str(T), "--schedule", "cosine:0.1")
 
 
 def run(*arguments: str | Path) -> tuple[int, str, str]:
@@ -240,6 +242,92 @@ def test_watch_of_a_run_that_goes_back(tmp_path: Path) -> None:
     assert follower.live.last_step == 1200
 
 
+def test_watch_prints_a_line_of_json_for_each_forecast(tmp_path: Path) -> None:
+    source, log = write(tmp_path / "source.csv", T).read_text(), tmp_path / "log.csv"
+
+    def train() -> None:
+        for end in (0.35, 0.6001, 0.8, 1.0):
+            log.write_text(source[: int(end * len(source))])
+            time.sleep(0.25)
+
+    writer = threading.Thread(target=train)
+    writer.start()
+    code, out, _ = run("watch", log, *AHEAD, "--interval", "0.1", "--json")
+    writer.join()
+    assert code == 0
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["final"] for line in lines] == [False] * (len(lines) - 1) + [True]
+    steps = [line["step"] for line in lines]
+    assert steps == sorted(set(steps))
+    assert (lines[-1]["step"], lines[-1]["over"], lines[-1]["status"]) == (T, True, 0)
+    assert lines[-1]["ended_at"] == pytest.approx(2.0 + 6.0 * T**-0.5 - 0.045, abs=0.02)
+
+
+def test_watch_once_in_json(half: Path, tmp_path: Path) -> None:
+    code, data = as_json("watch", half, "--once", *AHEAD, "--target", "1.2")
+    assert (code, data["status"], data["final"], data["over"]) == (4, 4, True, False)
+    assert data["advice"]["action"] == "stop"
+    code, data = as_json("watch", tmp_path / "later.csv", "--once")
+    assert (code, data["status"], data["log"]) == (3, 3, None)
+
+
+def test_a_run_that_is_over_and_short_has_no_speed_up(tmp_path: Path) -> None:
+    (tmp_path / "short.csv").write_text("step,loss\n1,1.0\n2,0.5\n3,0.4\n")
+    code, data = as_json("compare", tmp_path / "short.csv", write(tmp_path / "long.csv", T))
+    assert (code, data["speed_ups"]) == (0, [])
+
+
+GOOD = b"step,train_loss\n" + b"".join(b"%d,%d.5\n" % (s, 200 - s) for s in range(1, 100))
+PACKED = gzip.compress(GOOD)
+BAD = {
+    "empty": b"",
+    "blank": b"\n \n",
+    "header only": b"step,train_loss,lr\n",
+    "one row": b"step,train_loss\n1,2\n",
+    "no loss": b"a,b\n1,2\n3,4\n",
+    "binary": bytes(range(256)) * 20,
+    "not text": bytes(range(1, 256)) * 20,
+    "another encoding": GOOD.decode().encode("utf-32"),
+    "gzip that is cut off": PACKED[:100],
+    "gzip that is damaged": PACKED[:60] + bytes(x ^ 255 for x in PACKED[60:90]) + PACKED[90:],
+    "no gzip": b"\x1f\x8b" + b"x" * 100,
+    "a cell without end": b'step,train_loss\n1,"' + b"x" * 200_000 + b"\n",
+    "all NaN": b"step,train_loss\n" + b"1,nan\n" * 50,
+    "steps beyond measure": b"step,loss,lr\n" + b"".join(b"%de200,%d,0.1\n" % (s, 100 - s) for s in range(1, 99)),
+    "JSON of another kind": b'{"a": 1}',
+    "deep JSON": b"[" * 100_000,
+    "a number of 5000 digits": b'[{"step": 1, "loss": 1' + b"0" * 5000 + b"}]",
+    "a state without a history": b'{"log_history": [{"step": "x"}], "global_step": 1, "max_steps": 1e400}',
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_no_log_brings_a_traceback(tmp_path: Path, half: Path, kind: str) -> None:
+    log = tmp_path / "bad.csv"
+    log.write_bytes(BAD[kind])
+    for command in (
+        ("forecast", log, "--horizon", "100", "--schedule", "cosine"),
+        ("replay", log),
+        ("forecast", half, "--horizon", str(T), "--like", log),
+        ("runs", "import", log, "--store", tmp_path / "store"),
+    ):
+        code, out, err = run(*command)
+        assert (code, out) == (2, "")
+        assert err.startswith("lightning-scaling: Expected ")
+    code, _, err = run("compare", log, half)
+    assert code in (2, 3)
+    assert "Expected " in err
+    assert run("watch", log, "--once")[0] == 3
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_folder_without_logs(tmp_path: Path) -> None:
+    for command in ("forecast", "replay"):
+        code, _, err = run(command, tmp_path)
+        assert code == 2
+        assert err.startswith("lightning-scaling: Expected ")
+
+
 def _target(loss: float) -> Any:
     from lightning_scaling import TargetUnreachable
 
@@ -249,11 +337,11 @@ def _target(loss: float) -> Any:
 def test_help_and_version() -> None:
     code, out, _ = run("--help")
     assert code == 0
-    for word in ("forecast", "replay", "watch", "compare", "Exit status"):
+    for word in ("forecast", "replay", "watch", "compare", "plan", "runs", "Exit status"):
         assert word in out
     code, out, _ = run("--version")
     assert out.startswith("lightning-scaling 0.")
-    for command in ("forecast", "replay", "watch", "compare"):
+    for command in ("forecast", "replay", "watch", "compare", "plan", "runs"):
         assert "3  there is no usable forecast" in run(command, "--help")[1]
 
 
@@ -266,7 +354,8 @@ assert not {{"numpy", "scipy", "torch", "matplotlib", "pandas"}} & set(sys.modul
 try:
     app()
 finally:
-    heavy = {{"torch", "matplotlib", "pandas", "lightning", "pytorch_lightning"}} & set(sys.modules)
+    heavy = {{"torch", "matplotlib", "pandas", "lightning", "pytorch_lightning", "scipy.signal", "scipy.stats"}}
+    heavy &= set(sys.modules)
     assert not heavy, heavy
 """
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "60"}

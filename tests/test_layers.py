@@ -36,6 +36,7 @@ LAYERS: dict[str, set[str]] = {
     "track_record": NUMBERS,
     "fit": NUMBERS,
     "joint": NUMBERS,
+    "own_laws": NUMBERS,
     "siblings": NUMBERS,
     "hindsight": NUMBERS,
     "stairs": NUMBERS,

@@ -216,7 +216,7 @@ class TestQuestions:
         assert "Kaplan's laws give no compute for a loss of 1e-06." in str(got)
 
     @given(
-        st.sampled_from(["C", "time_s", "flop_per_s", "L", "batch_ratio"]),
+        st.sampled_from(["C", "time_s", "flop_per_s", "L", "batch_ratio", "B", "data"]),
         st.sampled_from([0.0, -1.0, 10**400, np.inf, np.nan]),
     )
     def test_numbers_must_be_positive_and_finite(self, name: str, bad: float) -> None:
@@ -321,3 +321,88 @@ class TestText:
         assert str(Spread(2.658, 2.658, 2.694)) == "2.66 (2.66 to 2.69)"
         assert str(Spread(2.0, 2.0, 2.0)) == "2"
         assert str(Spread(2.00001, 2.00001, 2.00002)) == "2"
+
+
+class TestFixedBatch:
+    @given(budgets, between(1e2, 1e10))
+    def test_the_run_at_this_batch_reaches_the_loss_that_is_promised(self, C: float, B: float) -> None:
+        answer = kaplan(plan(C=C, B=B, laws=PlanLaws(kaplan=[OWN])))
+        assert answer.S is not None
+        assert answer.C.mid == pytest.approx(C, rel=1e-9)
+        loss = KAPLAN_TABLE_3.loss_at_batch(answer.N.mid, answer.S.mid, B, KAPLAN_TEXT)
+        assert loss == pytest.approx(answer.L.mid, rel=1e-7)
+
+    @given(budgets, between(1e3, 1e9), st.sampled_from([0.7, 1.4]))
+    def test_no_other_model_does_better_at_this_batch(self, C: float, B: float, other: float) -> None:
+        answer = kaplan(plan(C=C, B=B, laws=PlanLaws(kaplan=[OWN])))
+        N = other * answer.N.mid
+        assert KAPLAN_TABLE_3.loss_at_batch(N, C / (6.0 * N * B), B, KAPLAN_TEXT) > answer.L.mid
+
+    @given(budgets, ratios)
+    def test_the_batch_of_a_ratio_is_that_ratio(self, C: float, ratio: float) -> None:
+        laws = PlanLaws(kaplan=[OWN])
+        by_ratio = plan(C=C, batch_ratio=ratio, laws=laws)
+        assert kaplan(by_ratio).B is not None
+        by_batch = plan(C=C, B=kaplan(by_ratio).B.mid, laws=laws)  # type: ignore[union-attr]
+        assert by_batch.batch_ratio == pytest.approx(ratio, rel=1e-6)
+        assert kaplan(by_batch).N.mid == pytest.approx(kaplan(by_ratio).N.mid, rel=1e-6)
+        asked = plan(L=kaplan(by_batch).L.mid, B=by_batch.B, laws=laws)
+        assert kaplan(asked).C.mid == pytest.approx(C, rel=1e-6)
+
+    @given(between(1e-9, 1e45), between(1e-9, 1e45), between(1e-9, 1e45))
+    def test_whatever_is_asked_is_answered(self, x: float, B: float, data: float) -> None:
+        for got in (plan(C=x, B=B, data=data), plan(L=x, B=B, data=data)):
+            text = str(got)
+            assert "nan" not in text
+            assert "inf" not in text.replace("confirm", "")
+
+    def test_a_batch_and_a_ratio(self) -> None:
+        with pytest.raises(ValueError, match=r"^Expected B or batch_ratio"):
+            plan(C=1e20, B=1e6, batch_ratio=2.0)
+
+
+class TestData:
+    def test_how_far_a_model_overfits_on_the_data_at_hand(self) -> None:
+        got = plan(C=1e20, data=1e9)
+        answer = kaplan(got)
+        assert answer.passes is not None
+        assert answer.passes.mid == pytest.approx(answer.D.mid / 1e9)
+        assert answer.overfitting is not None
+        assert answer.overfitting.mid == pytest.approx(float(KAPLAN_TABLE_2.overfitting(answer.N.mid, 1e9)))
+        assert "passes over the data" in str(got)
+        assert "stay within 2 % (Eq. 4.4)" in str(got)
+
+    def test_the_data_needed_are_enough(self) -> None:
+        needed = kaplan(plan(C=1e20)).data_needed
+        assert needed is not None
+        got = plan(C=1e20, data=1.001 * max(needed.high, kaplan(plan(C=1e20)).D.high))
+        assert kaplan(got).overfitting.mid < 0.02  # type: ignore[union-attr]
+        assert "stay within" not in str(got)
+
+
+class TestLawsOfOneBatch:
+    LAW = HoffmannND(0.0, 400.0, 2000.0, 0.35, 0.37)
+
+    def test_both_columns_are_at_that_batch(self) -> None:
+        laws = PlanLaws(kaplan=[self.LAW], hoffmann=[BESIROGLU], batch=1e6, source="mine")
+        got = plan(C=1e20, laws=laws)
+        for answer, law in ((kaplan(got), self.LAW), (hoffmann(got), BESIROGLU)):
+            assert answer.N.mid == pytest.approx(float(law.N_opt(1e20)))
+            assert answer.S is not None
+            assert answer.S.mid == pytest.approx(answer.D.mid / 1e6)
+        assert got.trade == ()
+        assert got.batch_ratio is None
+        assert str(got).startswith("Plan for C = 1e20 FLOP (1.16 PF-days), at 1 000 000 tokens per step")
+        assert "both are fitted to the same runs" in str(got)
+        assert plan(C=1e20, B=1e6, laws=laws).kaplan == got.kaplan
+
+    def test_other_batches_are_refused(self) -> None:
+        laws = PlanLaws(kaplan=[self.LAW], batch=1e6)
+        with pytest.raises(ValueError, match=r"^Expected B = 1e\+06, at which the laws hold"):
+            plan(C=1e20, B=2e6, laws=laws)
+        with pytest.raises(ValueError, match=r"^Expected no batch_ratio"):
+            plan(C=1e20, batch_ratio=2.0, laws=laws)
+        with pytest.raises(ValueError, match=r"^Expected the batch size that Kaplan's laws hold at"):
+            PlanLaws(kaplan=[self.LAW])
+        with pytest.raises(ValueError, match=r"^Expected batch above 0"):
+            PlanLaws(kaplan=[self.LAW], batch=0.0)

@@ -9,7 +9,9 @@ import typer
 
 from lightning_scaling.cli.compare_command import compare
 from lightning_scaling.cli.forecast_command import forecast
+from lightning_scaling.cli.plan_command import plan
 from lightning_scaling.cli.replay_command import replay
+from lightning_scaling.cli.runs_command import runs
 from lightning_scaling.cli.watch_command import watch
 
 __all__ = ["app"]
@@ -17,9 +19,11 @@ __all__ = ["app"]
 _CODES = """\b
 Exit status:
   0  done
-  2  an argument is wrong, or a log cannot be read
+  1  asked whether to go on, and the answer was not yes
+  2  an argument is wrong, or a log or store cannot be read
   3  there is no usable forecast
-  4  a rule (--target, --min-gain) says stop"""
+  4  a rule (--target, --min-gain) says stop
+130  interrupted"""
 
 app = typer.Typer(
     name="lightning-scaling",
@@ -32,8 +36,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (forecast, replay, watch, compare):
+for _command in (forecast, replay, watch, compare, plan):
     app.command(epilog=_CODES)(_command)
+app.add_typer(runs, name="runs", epilog=_CODES)
 
 
 @app.callback(invoke_without_command=True)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from lightning_scaling.curve import LossCurve
     from lightning_scaling.logfiles import RunLog, Wanted
     from lightning_scaling.named_schedule import PlannedRates
+    from lightning_scaling.store import RunStore, StoredRun
+
+#: Longest run whose learning rates are held step by step.
+_MOST_STEPS = 10**8
 
 Horizon = Annotated[int | None, typer.Option(help="Planned last optimizer step; default: the log's, if it tells.")]
 Schedule = Annotated[
@@ -34,7 +38,14 @@ StepColumn = Annotated[str | None, typer.Option(help="Column of the steps, 'row'
 LossColumn = Annotated[str | None, typer.Option(help="Column of the losses; default: the training loss, by name.")]
 RateColumn = Annotated[str | None, typer.Option("--lr-column", help="Column of the learning rates, or 'none'.")]
 RunName = Annotated[str | None, typer.Option("--run", help="Which run, where a log holds several.")]
-Size = Annotated[float | None, typer.Option("-N", "--parameters", help="Non-embedding parameters of the model.")]
+Size = Annotated[float | None, typer.Option("--N", "-N", "--parameters", help="Non-embedding parameters of the model.")]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", envvar="LIGHTNING_SCALING_STORE", help="Store of runs: a folder, or s3://…, gs://… and the like."
+    ),
+]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="Tag of a run; may be repeated.")]
 
 
 def wanted(
@@ -70,6 +81,61 @@ def many_logs(paths: list[Path], columns: Wanted) -> list[RunLog]:
     return found
 
 
+def open_store(url: str | None, *, may_be_new: bool = False) -> RunStore:
+    """Return the store at a path or URL; one that is to be read must be there, as far as that can be told."""
+    from lightning_scaling.store import RunStore
+
+    with failing():
+        if url is None:
+            raise ValueError(
+                "Expected --store URL or the environment variable LIGHTNING_SCALING_STORE, got neither, so name the "
+                "folder or URL of your runs."
+            )
+        store = RunStore(url)
+        if not may_be_new and "://" not in store.url and not Path(store.url).is_dir():
+            raise FileNotFoundError(
+                f"Expected a store at {store.url}, got no folder there, so check the path, or begin one with "
+                "`lightning-scaling runs import`."
+            )
+        return store
+
+
+def stored_runs(store: RunStore, tags: list[str] | None = None, state: str | None = None) -> list[StoredRun]:
+    """Return the runs of a store, or end with what is wrong; files that are no runs are passed over and named."""
+    import warnings
+
+    with failing(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = store.runs(tags=tags_of(tags), state=state)
+    for warning in caught:
+        say(f"Left out: {warning.message}")
+    return found
+
+
+def tags_of(texts: list[str] | None) -> dict[str, str | int | float | bool]:
+    """Return tags from KEY=VALUE; a value that reads as a number, true or false is one."""
+    tags: dict[str, str | int | float | bool] = {}
+    for text in texts or ():
+        key, sign, value = text.partition("=")
+        with failing():
+            if not (sign and key.strip()):
+                raise ValueError(f"Expected --tag KEY=VALUE, got '{text}', so write for example --tag task=text.")
+        tags[key.strip()] = _value(value.strip())
+    return tags
+
+
+def _value(text: str) -> str | int | float | bool:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        return value if value == value and abs(value) != float("inf") else text
+    return text
+
+
 def rules_of(targets: list[float] | None, min_gain: float | None) -> dict[str, StopRule]:
     """Return the rules that the options ask for, by their words."""
     from lightning_scaling.advice import Converged, TargetUnreachable
@@ -92,6 +158,11 @@ def rates_for(
             if schedule is not None:
                 raise ValueError("Expected --horizon beside --schedule, got none, so give the planned last step.")
             return PlannedRates(None, "")
+        if (schedule is not None or whole is not None) and horizon > _MOST_STEPS:
+            raise ValueError(
+                f"Expected at most {_MOST_STEPS:g} steps, got {horizon:g}, so check --horizon, and whether the column "
+                "of steps counts tokens or time: --step-column names another."
+            )
         if schedule is None and whole is not None:
             return as_logged(whole, horizon)
         return planned_rates(curve, horizon, schedule, warmup)

@@ -18,17 +18,31 @@ if TYPE_CHECKING:
     from lightning_scaling.interval import Interval
     from lightning_scaling.logfiles import RunLog
     from lightning_scaling.named_schedule import PlannedRates
+    from lightning_scaling.planner import Spread
 
-WRONG, NO_FORECAST, STOP = 2, 3, 4
+NOT_CONFIRMED, WRONG, NO_FORECAST, STOP, INTERRUPTED = 1, 2, 3, 4, 130
 
 
 @contextmanager
 def failing() -> Iterator[None]:
     """End the command with the message of an error that the user can do something about."""
+    from lightning_scaling.errors import LightningScalingError
+
     try:
         yield
-    except (OSError, ValueError, TypeError, ModuleNotFoundError) as error:
-        typer.echo(f"lightning-scaling: {error}", err=True)
+    except MemoryError as error:
+        typer.echo(
+            f"lightning-scaling: Expected numbers that fit into memory, got too large ones ({error}), so check "
+            "--horizon and the steps of the log.",
+            err=True,
+        )
+        raise typer.Exit(WRONG) from None
+    except (OSError, ValueError, TypeError, OverflowError, ModuleNotFoundError, LightningScalingError) as error:
+        words = str(error)
+        if not words.startswith("Expected"):
+            kind = "a file or folder that can be used" if isinstance(error, OSError) else "what can be worked with"
+            words = f"Expected {kind}, got {words or type(error).__name__}, so check path and options."
+        typer.echo(f"lightning-scaling: {words}", err=True)
         raise typer.Exit(WRONG) from None
 
 
@@ -39,10 +53,21 @@ def say(text: str) -> None:
 
 def print_json(data: Mapping[str, Any]) -> None:
     """Print data as JSON; NaN and infinity, which JSON does not know, become null."""
-    typer.echo(json.dumps(_plain(data), indent=2, allow_nan=False))
+    typer.echo(as_json(data))
 
 
-def interval(value: Interval) -> dict[str, Any]:
+def print_line(data: Mapping[str, Any]) -> None:
+    """Print data as JSON in one line, at once."""
+    typer.echo(as_json(data, indent=None))
+    sys.stdout.flush()
+
+
+def as_json(data: Mapping[str, Any], indent: int | None = 2) -> str:
+    """Return data as JSON."""
+    return json.dumps(_plain(data), indent=indent, allow_nan=False)
+
+
+def interval(value: Interval | Spread) -> dict[str, Any]:
     """Return an interval for JSON."""
     return {"low": value.low, "mid": value.mid, "high": value.high, "level": value.level}
 

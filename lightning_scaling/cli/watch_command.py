@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +28,9 @@ def watch(
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the log.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
     level: o.Level = 0.9,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print each forecast as JSON in a line, the last one with 'final': true.")
+    ] = False,
     step_column: o.StepColumn = None,
     loss_column: o.LossColumn = None,
     lr_column: o.RateColumn = None,
@@ -37,29 +40,37 @@ def watch(
 
     In a terminal the picture is drawn anew as the log grows; in a pipe each change of the advice is a line. It ends
     with the run, at Ctrl-C, or with status 4 where a rule has stood long enough to act: no rule ends the run itself.
+    With --json each forecast is a line, the last one too, which says how it ended.
     """
     wanted = o.wanted(step_column, loss_column, lr_column, run)
     follower = _Follower(log, wanted, horizon, schedule, warmup, o.rules_of(target, min_gain), level)
     if once:
         if not follower.look():
             output.say(follower.waiting)
-            raise typer.Exit(output.NO_FORECAST)
-        typer.echo(follower.picture())
-        raise typer.Exit(follower.status())
-    try:
-        code = _follow(follower, interval)
-    except KeyboardInterrupt:
-        code = 130
+            code = output.NO_FORECAST
+        else:
+            code = follower.status()
+            if not as_json:
+                typer.echo(follower.picture())
+    else:
+        try:
+            code = _follow(follower, interval, as_json)
+        except KeyboardInterrupt:
+            code = output.INTERRUPTED
+    if as_json:
+        output.print_line(follower.data(code))
     raise typer.Exit(code)
 
 
-def _follow(follower: _Follower, interval: float) -> int:
+def _follow(follower: _Follower, interval: float, as_json: bool) -> int:
     """Look again and again; return the exit status."""
-    if not sys.stdout.isatty():
+    if as_json or not sys.stdout.isatty():
         said = ""
         while not follower.over:
             if follower.look():
-                if follower.news:
+                if follower.is_new and as_json and not follower.ends:
+                    output.print_line(follower.data())
+                elif follower.news and not as_json:
                     typer.echo(follower.live.sentence)
             elif follower.waiting != said:
                 output.say(said := follower.waiting)
@@ -67,7 +78,8 @@ def _follow(follower: _Follower, interval: float) -> int:
                 return output.STOP
             if not follower.over:
                 time.sleep(interval)
-        typer.echo(follower.closing())
+        if not as_json:
+            typer.echo(follower.closing())
         return 0
     from rich.console import Console
     from rich.live import Live
@@ -110,6 +122,12 @@ class _Follower:
         self.log: RunLog | None = None
         self.waiting = f"Waiting for losses in {path}."
         self.news = False
+        self.is_new = False
+
+    @property
+    def ends(self) -> bool:
+        """Whether there is nothing to come after the newest forecast."""
+        return self.over or self.live.wants_stop
 
     @property
     def over(self) -> bool:
@@ -120,12 +138,15 @@ class _Follower:
         """Read the log and forecast where it has grown; return whether there is something to show."""
         from lightning_scaling.logfiles import read_log
 
-        self.news = False
+        self.news = self.is_new = False
         state = _state(self._path)
         if state == self._seen:
             return self.log is not None
         try:
             log = read_log(self._path, self._wanted)
+        except ModuleNotFoundError:  # waiting does not install a package
+            with output.failing():
+                raise
         except (OSError, ValueError) as error:
             if self.log is None:
                 self.waiting = f"Waiting for losses in {self._path}: {error}"
@@ -144,13 +165,41 @@ class _Follower:
             horizon = max(horizon, log.curve.step)
         rates = o.rates_for(log.curve, horizon, self._schedule, self._warmup)
         self._rates, self.live.horizon, self.live.schedule = rates, horizon, rates.schedule
-        self.news = self.live.refit(log.curve)
+        with output.failing():
+            self.news = self.live.refit(log.curve)
+        self.is_new = True
 
     def _begin_again(self) -> None:
         """Forget what was forecast of a run that was taken up from an old checkpoint."""
         from lightning_scaling.ledger import ForecastLedger
 
         self.live.ledger = ForecastLedger()
+
+    def data(self, status: int | None = None) -> dict[str, Any]:
+        """Return for JSON what is known now; of the last line also how it ended.
+
+        Args:
+            status: The exit status, None where there is more to come.
+        """
+        from lightning_scaling.ledger import recent_error, recent_loss
+
+        found, advice = self.live.forecast, self.live.advice
+        if self.log is None or found is None or advice is None:
+            data: dict[str, Any] = {"log": None, "waiting": self.waiting}
+        else:
+            data = {"log": output.log_data(self.log), **output.forecast_data(found, self._rates, advice)}
+            data["advice"] |= {"acts": self.live.wants_stop, "words": self.live.sentence}
+        data["final"] = status is not None
+        if status is not None:
+            ended = self.log is not None and self.over and not self.log.curve.n_nonfinite
+            curve = self.log.curve if self.log is not None else None
+            data |= {
+                "status": status,
+                "over": ended,
+                "ended_at": recent_loss(curve) if ended and curve is not None else None,
+                "ended_at_error": recent_error(curve) if ended and curve is not None else None,
+            }
+        return data
 
     def picture(self) -> str:
         """Return what is known now: the log, the forecast, the advice and the curve."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.signal import lfilter
 
 from lightning_scaling.laws._check import check_constants
 
@@ -64,6 +63,8 @@ class TissueLaw:
         Raises:
             ValueError: If the rates are not a list of finite numbers >= 0 of which the first is above 0.
         """
+        from scipy.signal import lfilter  # takes longer to import than a forecast of a run, which does without
+
         rates = _rates(rates)
         drops = -np.diff(rates, prepend=rates[0])
         momentum = lfilter([1.0], [1.0, -self.decay], drops)

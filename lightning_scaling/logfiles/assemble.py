@@ -22,6 +22,8 @@ BoolArray = NDArray[np.bool_]
 _MOST_REPEATED = 0.5
 #: Separate stretches of losses that are not finite, as a share of the finite ones, from which they are holes.
 _HOLES = 0.1
+#: Steps from here on cannot be told from their neighbours.
+_MOST_STEPS = 2.0**53
 #: Ends of epochs that are kept, as in a `CurveBuilder`.
 _MOST_EPOCHS = 256
 
@@ -60,6 +62,11 @@ def assemble(raw: RawRun, path: str, wanted: Wanted) -> RunLog:
     notes += note
     if S.min() < 0.0:
         raise ValueError(f"Expected steps >= 0 in {path}, got {S.min():g} in '{roles['step']}', so name another one.")
+    if S.max() > _MOST_STEPS:
+        raise ValueError(
+            f"Expected steps up to {_MOST_STEPS:g} in {path}, got {S.max():g} in '{roles['step']}', so name another "
+            "column."
+        )
     order, kept = newest(S)
     steps, S, note = _from_one(steps, S, order[kept[order]])
     notes += note
@@ -195,7 +202,8 @@ def _at(S: FloatArray, steps: FloatArray, values: FloatArray) -> FloatArray | No
         return None
     order, kept = newest(steps[known])
     order = order[kept[order]]
-    return np.interp(S, steps[known][order], values[known][order])
+    at, values = steps[known][order], values[known][order]
+    return values if np.array_equal(at, S) else np.interp(S, at, values)
 
 
 def _epoch_ends(steps: FloatArray, epoch: FloatArray, logged: BoolArray) -> list[int]:

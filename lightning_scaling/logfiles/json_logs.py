@@ -76,7 +76,7 @@ def _trainer_state(state: Mapping[str, Any], name: str) -> RawRun:
         run.names,
         run.fetch,
         averaged="loss" in columns,
-        planned=int(planned) if isinstance(planned, (int, float)) and planned > 0 else None,
+        planned=int(planned) if isinstance(planned, (int, float)) and 0 < planned < math.inf else None,
     )
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lightning_scaling.logfiles.assemble import assemble
@@ -37,7 +41,12 @@ def read_log(path: str | Path, wanted: Wanted | None = None) -> RunLog:
         ValueError: If it holds no losses, or several runs and none was named.
     """
     wanted = wanted or Wanted()
-    found = _raw_runs(Path(path))
+    with _readable(path):
+        return _one(Path(path), wanted)
+
+
+def _one(path: Path, wanted: Wanted) -> RunLog:
+    found = _raw_runs(path)
     if wanted.run is not None:
         named = [raw for raw in found if raw.name == wanted.run] or [raw for raw in found if wanted.run in raw.name]
         if len(named) != 1:
@@ -71,7 +80,26 @@ def read_logs(path: str | Path, wanted: Wanted | None = None) -> list[RunLog]:
     return found
 
 
+@contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    """Say of a file that cannot be read what it is: whatever a stranger's bytes do to a parser is one kind of error."""
+    try:
+        yield
+    except (csv.Error, zlib.error, gzip.BadGzipFile, EOFError, OverflowError, RecursionError, ValueError) as error:
+        if str(error).startswith("Expected"):
+            raise
+        raise ValueError(
+            f"Expected a log that can be read at {path}, got one that is cut off, damaged or of another kind "
+            f"({error}), so give another, or write it anew."
+        ) from error
+
+
 def _assembled(path: Path, wanted: Wanted) -> list[RunLog]:
+    with _readable(path):
+        return _all_of(path, wanted)
+
+
+def _all_of(path: Path, wanted: Wanted) -> list[RunLog]:
     found = _raw_runs(path)
     if wanted.run is not None:
         found = [raw for raw in found if wanted.run in raw.name]

@@ -18,6 +18,8 @@ from lightning_scaling.planner.spread import Spread
 RATIOS = (0.1, 0.3, 1.0, 3.0, 10.0)
 #: Compute that still counts as an answer [FLOP]; a loss of 0.0001 asks for more, and the powers of the laws overflow.
 _LEAST, _MOST = 1e-100, 1e100
+#: How often and how nearly the compute of a fixed batch is solved for.
+_ROUNDS, _EQUAL = 200, 1e-13
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class Answer:
             [tokens] (Eq. 4.4); None without L(N, D).
         N_beyond: Powers of ten by which N lies above what the law was fitted to (negative: below); None if not known.
         D_beyond: The same of D.
+        ratio: B / B_crit [1]; None where no critical batch is known.
+        passes: D over the tokens at hand [1]; None where these are not limited.
+        overfitting: Excess of a converged model of this size on the tokens at hand over its loss on endless data [1]
+            (Eq. 4.3); None without a limit or without L(N, D).
         reached: Share of the sets of constants by which any compute is enough [1]; the ranges leave the others out.
     """
 
@@ -52,6 +58,9 @@ class Answer:
     N_beyond: float | None
     D_beyond: float | None
     reached: float
+    ratio: Spread | None = None
+    passes: Spread | None = None
+    overfitting: Spread | None = None
 
 
 @dataclass(frozen=True)
@@ -82,26 +91,52 @@ class _Case:
     C: float
     L: float
     B: float | None
+    ratio: float | None = None
 
 
 def kaplan_cases(
-    frontiers: Sequence[BestForCompute], C: float | None, L: float | None, ratio: float
+    laws: PlanLaws, C: float | None, L: float | None, ratio: float, B: float | None = None
 ) -> list[_Case | None]:
-    """Return what each frontier says of a budget C or a loss L, at ratio times the critical batch; None for never.
+    """Return what each of Kaplan's laws says of a budget C or a loss L; None for never.
 
-    A run at ratio B / B_crit spends 1 + ratio times the C_min that the frontier counts in (Eq. 5.5).
+    Frontiers are asked at ratio times the critical batch, or at the batch B; laws of one batch size at that. A run at
+    ratio B / B_crit spends 1 + ratio times the C_min that the frontier counts in (Eq. 5.5). For a given loss that is a
+    number that does not depend on the model, so the best model is the one of the frontier at any batch.
     """
-    more = float(compute_ratio(ratio))
     cases: list[_Case | None] = []
-    for frontier in frontiers:
-        C_min = C / more if C is not None else float(frontier.compute(L if L is not None else math.nan))
-        if _LEAST < C_min < _MOST:
-            N = float(frontier.N(C_min))
-            D = float(tokens_for(more * C_min, N))
-            cases.append(_Case(N, D, more * C_min, float(frontier.loss(C_min)), ratio * float(frontier.B(C_min))))
-        else:
-            cases.append(None)
+    for law in laws.kaplan:
+        cases += hoffmann_cases([law], C, L, laws.batch) if isinstance(law, HoffmannND) else [_at(law, C, L, ratio, B)]
     return cases
+
+
+def _at(frontier: BestForCompute, C: float | None, L: float | None, ratio: float, B: float | None) -> _Case | None:
+    if C is None:
+        C_min = float(frontier.compute(L if L is not None else math.nan))
+    else:
+        C_min = C / float(compute_ratio(ratio)) if B is None else _least(frontier, C, B)
+    if not _LEAST < C_min < _MOST:
+        return None
+    B_crit = float(frontier.B(C_min))
+    ratio = ratio if B is None else B / B_crit
+    more, N = float(compute_ratio(ratio)), float(frontier.N(C_min))
+    if not more * C_min < _MOST:
+        return None
+    return _Case(
+        N, float(tokens_for(more * C_min, N)), more * C_min, float(frontier.loss(C_min)), ratio * B_crit, ratio
+    )
+
+
+def _least(frontier: BestForCompute, C: float, B: float) -> float:
+    """Return the C_min that compute C comes to at a fixed batch: C = C_min (1 + B / B_crit(C_min)).
+
+    B_crit grows more slowly than C_min, so going round in a circle closes in on the one solution.
+    """
+    C_min = C
+    for _ in range(_ROUNDS):
+        last, C_min = C_min, C / (1.0 + B / float(frontier.B(C_min)))
+        if not C_min > _LEAST or abs(C_min - last) <= _EQUAL * C_min:
+            break
+    return C_min
 
 
 def hoffmann_cases(laws: Sequence[HoffmannND], C: float | None, L: float | None, B: float | None) -> list[_Case | None]:
@@ -118,7 +153,11 @@ def hoffmann_cases(laws: Sequence[HoffmannND], C: float | None, L: float | None,
 
 
 def summarise(
-    asked: Sequence[_Case | None], laws: PlanLaws, explored: Explored | None, flop_per_s: float | None
+    asked: Sequence[_Case | None],
+    laws: PlanLaws,
+    explored: Explored | None,
+    flop_per_s: float | None,
+    data: float | None = None,
 ) -> Answer | None:
     """Return the answer that several sets of constants give together, from those that have one.
 
@@ -129,6 +168,7 @@ def summarise(
     if not cases or (asked[0] is None if level is None else 2 * len(cases) < len(asked)):
         return None
     batches = [case.B for case in cases if case.B is not None]
+    ratios = [case.ratio for case in cases if case.ratio is not None]
     steps = [case.D / case.B for case in cases if case.B is not None]
     N, D = (Spread.of([getattr(case, name) for case in cases], level) for name in ("N", "D"))
     beyond = explored.decades_beyond(N=N.mid, D=D.mid) if explored is not None else (None, None)
@@ -145,6 +185,9 @@ def summarise(
         N_beyond=beyond[0],
         D_beyond=beyond[1],
         reached=len(cases) / len(asked),
+        ratio=Spread.of(ratios, level) if ratios else None,
+        passes=Spread.of([case.D / data for case in cases], level) if data is not None else None,
+        overfitting=_overfitting(cases, laws.data, level, data),
     )
 
 
@@ -155,10 +198,20 @@ def _data_needed(cases: Sequence[_Case], data: Sequence[KaplanND], level: float 
     return Spread.of(np.concatenate([law.tokens_needed(N) for law in data]).tolist(), level)
 
 
-def trades(answer: Answer, ratio: float, flop_per_s: float | None) -> tuple[Trade, ...]:
-    """Return other batch sizes for the model and the loss of an answer at ``ratio`` times the critical batch."""
-    if answer.B is None:
+def _overfitting(
+    cases: Sequence[_Case], data: Sequence[KaplanND], level: float | None, tokens: float | None
+) -> Spread | None:
+    if not data or tokens is None:
+        return None
+    N = np.array([case.N for case in cases])
+    return Spread.of(np.concatenate([law.overfitting(N, tokens) for law in data]).tolist(), level)
+
+
+def trades(answer: Answer, flop_per_s: float | None) -> tuple[Trade, ...]:
+    """Return other batch sizes for the model and the loss of an answer whose critical batch is known."""
+    if answer.B is None or answer.ratio is None:
         return ()
+    ratio = answer.ratio.mid
     B_crit = answer.B.mid / ratio
     S_min = float(answer.C.mid / training_flop(answer.N.mid, answer.B.mid, 1.0) / steps_ratio(ratio))
     rows = []

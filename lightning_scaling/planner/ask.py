@@ -12,6 +12,8 @@ from lightning_scaling.planner.sources import PUBLISHED, PlanLaws
 
 #: What is asked about must lie between these, whatever its unit; beyond, the powers of the laws overflow.
 _SENSIBLE = (1e-9, 1e45)
+#: By how much a batch size may differ from another one and still be the same.
+_SAME_BATCH = 0.01
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,9 @@ class Plan:
         C: The budget asked about [FLOP]; None where a loss was asked for.
         L: The loss asked for [nats/token]; None where a budget was given.
         flop_per_s: Speed of the machine [FLOP/s], if given.
-        batch_ratio: B / B_crit of Kaplan's answer [1].
+        B: The batch size asked for [tokens/step]; None where that is left to the laws.
+        data: Unique tokens at hand [tokens]; None where they are not limited.
+        batch_ratio: B / B_crit of Kaplan's answer [1]; None where the laws know no critical batch.
         kaplan: Answer of Kaplan's laws; None where they have none.
         hoffmann: Answer of Hoffmann's law; None where it has none.
         trade: The same model and loss as Kaplan's at other batch sizes.
@@ -33,7 +37,9 @@ class Plan:
     C: float | None
     L: float | None
     flop_per_s: float | None
-    batch_ratio: float
+    B: float | None
+    data: float | None
+    batch_ratio: float | None
     kaplan: Answer | None
     hoffmann: Answer | None
     trade: tuple[Trade, ...]
@@ -52,13 +58,15 @@ def plan(
     L: float | None = None,
     laws: PlanLaws = PUBLISHED,
     batch_ratio: float = 1.0,
+    B: float | None = None,
+    data: float | None = None,
 ) -> Plan:
     """Plan a training run for a budget of compute or of time, or for a target loss.
 
     Kaplan's laws count in C_min, the compute at a batch far below the critical one. A run at B = B_crit spends twice of
     it and takes twice the least steps (Eq. 5.2), so the budget is divided by 1 + B / B_crit before they are asked, and
     tokens are C / (6 N). Hoffmann's law takes all compute as it is and has no batch size: its steps are counted at
-    Kaplan's batch.
+    Kaplan's batch. Laws that hold at one batch size (``PlanLaws.batch``) are asked at that.
 
     Source: Kaplan et al. 2020, arXiv:2001.08361, Secs. 5, 6 and App. B; Hoffmann et al. 2022, arXiv:2203.15556.
 
@@ -69,6 +77,9 @@ def plan(
         L: Loss to reach [nats/token].
         laws: The laws and their constants; the papers' unless you pass your own.
         batch_ratio: Batch size over the critical one [1]; 1 is the compromise of time and compute.
+        B: Batch size to use [tokens/step], instead of a ratio.
+        data: Unique tokens at hand [tokens]: says how often they are passed, and how far a model of the answer's size
+            overfits on them (Eq. 4.3). The answer itself stays what it is with tokens that are read once.
 
     Returns:
         The plan; print it.
@@ -76,7 +87,8 @@ def plan(
     Raises:
         TypeError: If a number is not one.
         ValueError: If not exactly one of ``C``, ``time_s`` and ``L`` is given, if ``time_s`` comes without
-            ``flop_per_s``, or if a number is not between 1e-9 and 1e45.
+            ``flop_per_s``, if ``B`` comes with a ``batch_ratio`` or with laws of another batch size, or if a number is
+            not between 1e-9 and 1e45.
 
     Example:
         >>> answer = plan(C=1.728e20)  # 2 PF-days, of which 1 is C_min at the critical batch
@@ -85,7 +97,8 @@ def plan(
         >>> print(answer.hoffmann.tokens_per_parameter)
         23 (23 to 42)
     """
-    given = {"C": C, "time_s": time_s, "flop_per_s": flop_per_s, "L": L, "batch_ratio": batch_ratio}
+    given = {"C": C, "time_s": time_s, "flop_per_s": flop_per_s, "L": L, "batch_ratio": batch_ratio, "B": B}
+    given["data"] = data
     for name, value in given.items():
         if value is not None:
             _check(name, value)
@@ -102,20 +115,43 @@ def plan(
             )
         C = time_s * flop_per_s
         _check("time_s * flop_per_s", C)
-    kaplan = summarise(kaplan_cases(laws.kaplan, C, L, batch_ratio), laws, laws.explored_kaplan, flop_per_s)
-    B = kaplan.B.mid if kaplan is not None and kaplan.B is not None else None
-    hoffmann = summarise(hoffmann_cases(laws.hoffmann, C, L, B), laws, laws.explored_hoffmann, flop_per_s)
+    _check_batch(B, batch_ratio, laws)
+    kaplan = summarise(kaplan_cases(laws, C, L, batch_ratio, B), laws, laws.explored_kaplan, flop_per_s, data)
+    batch = B if B is not None else laws.batch
+    if batch is None and kaplan is not None and kaplan.B is not None:
+        batch = kaplan.B.mid
+    hoffmann = summarise(hoffmann_cases(laws.hoffmann, C, L, batch), laws, laws.explored_hoffmann, flop_per_s, data)
+    ratio = None if kaplan is None or kaplan.ratio is None else kaplan.ratio.mid
     return Plan(
         C=None if C is None else float(C),
         L=None if L is None else float(L),
         flop_per_s=None if flop_per_s is None else float(flop_per_s),
-        batch_ratio=float(batch_ratio),
+        B=None if B is None else float(B),
+        data=None if data is None else float(data),
+        batch_ratio=ratio,
         kaplan=kaplan,
         hoffmann=hoffmann,
-        trade=() if kaplan is None else trades(kaplan, batch_ratio, flop_per_s),
-        notes=notes.of(laws, kaplan, hoffmann, L, batch_ratio),
+        trade=() if kaplan is None else trades(kaplan, flop_per_s),
+        notes=notes.of(laws, kaplan, hoffmann, L=L, B=B, data=data),
         laws=laws,
     )
+
+
+def _check_batch(B: float | None, batch_ratio: float, laws: PlanLaws) -> None:
+    if B is not None and batch_ratio != 1.0:
+        raise ValueError(f"Expected B or batch_ratio, got {B!r} and {batch_ratio!r}, so pass one of them.")
+    if laws.batch is None:
+        return
+    if batch_ratio != 1.0:
+        raise ValueError(
+            f"Expected no batch_ratio with laws of one batch size, got {batch_ratio!r}, so pass laws that know the "
+            "critical one."
+        )
+    if B is not None and abs(B / laws.batch - 1.0) > _SAME_BATCH:
+        raise ValueError(
+            f"Expected B = {laws.batch:g}, at which the laws hold, got {B!r}, so leave it out or pass laws of that "
+            "batch size."
+        )
 
 
 def _check(name: str, value: Any) -> None:

@@ -93,7 +93,8 @@ class PlanLaws:
     your own, all equally likely, from which come the median and an interval of that level.
 
     Args:
-        kaplan: Compute-efficient frontiers, for example ``Frontier(law, critical)`` of each draw.
+        kaplan: Compute-efficient frontiers, for example ``Frontier(law, critical)`` of each draw; or, with ``batch``,
+            laws of size and tokens without an irreducible loss, as they hold at that batch size.
         hoffmann: Laws with an irreducible loss, whose optimum is asked for beside Kaplan's.
         data: L(N, D), for the data needed against overfitting; may be empty.
         source: Where the constants come from: printed with every plan.
@@ -101,9 +102,11 @@ class PlanLaws:
         explored_kaplan: Range of the runs behind ``kaplan``, if known.
         explored_hoffmann: Range of the runs behind ``hoffmann``, if known.
         published: True where the constants are those of the papers, which no run of yours has confirmed.
+        batch: Batch size that all laws hold at [tokens/step]; None where Kaplan's frontiers know the critical one.
 
     Raises:
-        ValueError: If there is neither a frontier nor a law of Hoffmann, or the level is not between 0 and 1.
+        ValueError: If there is neither a frontier nor a law of Hoffmann, if Kaplan's are of one batch size and that is
+            not given, or the level is not between 0 and 1.
 
     Example:
         >>> from lightning_scaling.laws import CriticalBatch, KaplanNS
@@ -112,7 +115,7 @@ class PlanLaws:
         False
     """
 
-    kaplan: Sequence[BestForCompute] = ()
+    kaplan: Sequence[BestForCompute | HoffmannND] = ()
     hoffmann: Sequence[HoffmannND] = ()
     data: Sequence[KaplanND] = ()
     source: str = "constants given by the user"
@@ -120,6 +123,7 @@ class PlanLaws:
     explored_kaplan: Explored | None = None
     explored_hoffmann: Explored | None = None
     published: bool = False
+    batch: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("kaplan", "hoffmann", "data"):
@@ -129,6 +133,12 @@ class PlanLaws:
                 "Expected a frontier or a law of Hoffmann, got neither, so pass kaplan=[Frontier(…)] or "
                 "hoffmann=[HoffmannND(…)]."
             )
+        if self.batch is None and any(isinstance(law, HoffmannND) for law in self.kaplan):
+            raise ValueError(
+                "Expected the batch size that Kaplan's laws hold at, got none, so pass batch=…, or frontiers."
+            )
+        if self.batch is not None and not 0.0 < self.batch < math.inf:
+            raise ValueError(f"Expected batch above 0, got {self.batch!r}, so pass the tokens of one step.")
         if self.level is not None and not 0.0 < self.level < 1.0:
             raise ValueError(f"Expected level between 0 and 1, got {self.level!r}, so pass for example 0.9, or None.")
 

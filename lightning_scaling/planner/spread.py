@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+#: Counts from here on are written with an exponent.
+_SHORT = 1e7
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -78,3 +81,13 @@ def number(x: float, digits: int = 2) -> str:
     if -3 <= int(exponent) < 5:
         return f"{float(f'{x:.{digits - 1}e}'):.15g}"
     return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def whole(x: float) -> str:
+    """Return a count that somebody has given: in full where it is short, else as `number` has it.
+
+    Example:
+        >>> whole(65536.0), whole(1e6), whole(0.5), whole(2.5e8)
+        ('65 536', '1 000 000', '0.5', '2.5e8')
+    """
+    return f"{x:,.0f}".replace(",", " ") if x.is_integer() and abs(x) < _SHORT else number(x, 4)

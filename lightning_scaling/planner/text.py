@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from lightning_scaling.planner.answer import Answer, Trade
-from lightning_scaling.planner.spread import Spread, number
+from lightning_scaling.planner.spread import Spread, number, whole
 from lightning_scaling.units import DAY_S, PF_DAY
 
 if TYPE_CHECKING:
@@ -34,7 +34,12 @@ def _question(plan: Plan) -> str:
         asked = _compute(plan.C or 0.0)
         if plan.flop_per_s is not None:
             asked += f", {_duration((plan.C or 0.0) / plan.flop_per_s)} at {number(plan.flop_per_s)} FLOP/s"
-    times = "" if plan.batch_ratio == 1.0 else f"{plan.batch_ratio:g} times "
+    if plan.data is not None:
+        asked += f", with {number(plan.data)} tokens of data"
+    batch = plan.B if plan.B is not None else plan.laws.batch
+    if batch is not None:
+        return f"Plan for {asked}, at {whole(float(batch))} tokens per step"
+    times = "" if plan.batch_ratio in (1.0, None) else f"{number(plan.batch_ratio or 1.0, 6)} times "
     return f"Plan for {asked}, at {times}the critical batch size"
 
 
@@ -59,16 +64,21 @@ def _answers(plan: Plan) -> list[str]:
         ("tokens D", "D"),
         ("steps S", "S"),
         ("batch B [tokens]", "B"),
+        *([("B / B_crit", "ratio")] if plan.B is not None else []),
         ("tokens per parameter", "tokens_per_parameter"),
         ("loss [nats/token]", "L"),
         ("compute C [FLOP]", "C"),
         ("wall time", "time_s"),
         ("data needed [tokens]", "data_needed"),
+        ("passes over the data", "passes"),
+        ("overfitting, converged", "overfitting"),
     ):
         values: list[Spread | None] = [getattr(answer, field) for _, answer in shown]
         if all(value is None for value in values):
             continue
-        rows.append([label, *(_spread(value, field) for value in values)])
+        given = field == "B" and (plan.B is not None or plan.laws.batch is not None)
+        shown_as = [whole(value.mid) if given and value is not None else _spread(value, field) for value in values]
+        rows.append([label, *shown_as])
     rows.append(["beyond what was explored", *(_beyond(answer) for _, answer in shown)])
     return [_table(rows), _wrapped(_ranges(plan))]
 
@@ -100,7 +110,7 @@ def _trade(plan: Plan) -> list[str]:
 
 
 def _trade_row(row: Trade) -> list[str]:
-    cells = [f"{row.ratio:g}", number(row.B), number(row.S), number(row.C)]
+    cells = [number(row.ratio, 3), number(row.B), number(row.S), number(row.C)]
     return cells + ([] if row.time_s is None else [_duration(row.time_s)])
 
 
@@ -113,7 +123,8 @@ def _table(rows: list[list[str]]) -> str:
 def _spread(value: Spread | None, field: str) -> str:
     if value is None:
         return _NONE
-    return value.text(_duration) if field == "time_s" else str(value)
+    written = {"time_s": _duration, "overfitting": _percent}.get(field)
+    return str(value) if written is None else value.text(written)
 
 
 def _beyond(answer: Answer) -> str:
@@ -129,6 +140,10 @@ def _beyond(answer: Answer) -> str:
 
 def _compute(C: float) -> str:
     return f"C = {number(C, 3)} FLOP ({number(C / PF_DAY, 3)} PF-days)"
+
+
+def _percent(share: float, digits: int = 2) -> str:
+    return f"{number(100.0 * share, digits)} %"
 
 
 def _duration(seconds: float, digits: int = 2) -> str:

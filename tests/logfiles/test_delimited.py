@@ -34,15 +34,30 @@ CELL = st.one_of(
 )
 
 
-@given(rows=st.lists(st.tuples(CELL, CELL, CELL), min_size=1, max_size=30), end=st.sampled_from(["\n", "\r\n"]))
-def test_the_fast_way_reads_what_the_thorough_one_does(rows: list[tuple[str, str, str]], end: str) -> None:
+@given(
+    rows=st.lists(st.tuples(CELL, CELL, CELL), min_size=1, max_size=30),
+    end=st.sampled_from(["\n", "\r\n"]),
+    index=st.sampled_from([[0, 1, 2], [1], [2, 0]]),
+)
+def test_the_fast_way_reads_what_the_thorough_one_does(
+    rows: list[tuple[str, str, str]], end: str, index: list[int]
+) -> None:
     text = "".join(",".join(row) + end for row in [("step", "loss", "lr"), *rows])
     found = table(text)
-    fast = found._fast([0, 1, 2])
-    thorough = found._thorough([0, 1, 2], [number] * 3)
+    fast = found._fast(index)
+    thorough = found._thorough(index, [number] * len(index))
     assert fast is not None
     np.testing.assert_array_equal(fast, thorough)
     assert not np.isneginf(thorough).any()
+
+
+def test_words_and_holes_in_other_columns_do_not_matter() -> None:
+    rows = "".join(f"{s},{1 / s},{'' if s % 2 else 'epoch # 1'}\n" for s in range(1, 50))
+    found = table("step,loss,note\n" + rows)
+    fast = found._fast([0, 1])
+    assert fast is not None
+    assert fast[1].tolist() == [1 / s for s in range(1, 50)]
+    assert found._fast([2]) is None
 
 
 def test_a_file_on_the_disk_is_read_as_its_bytes_are(tmp_path: Path) -> None:
