@@ -1,0 +1,102 @@
+"""HTML from text that is not to be trusted: everything is escaped but what was built here."""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+__all__ = ["Markup", "Part", "join", "table", "tag"]
+
+#: Elements without content.
+_VOID = frozenset({"br", "img", "meta"})
+#: Kinds of the characters that turn the direction of the text after them.
+_TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+Part = str | Iterable["Part"] | None
+
+
+def tag(name: str, *parts: Part, **attributes: str | int | bool | None) -> Markup:
+    """Return an element.
+
+    Args:
+        name: Its name, such as ``p``.
+        parts: What is in it: markup, text, which is escaped, or lists of them; None is nothing.
+        attributes: Its attributes; ``_`` in a name becomes ``-`` but for one at the end, which is dropped. True is an
+            attribute without a value; None and False leave it out.
+
+    Example:
+        >>> print(tag("p", "a < b ", tag("b", "& c"), class_="note"))
+        <p class="note">a &lt; b <b>&amp; c</b></p>
+    """
+    words = [name]
+    for key, value in attributes.items():
+        if value is None or value is False:
+            continue
+        key = key.rstrip("_").replace("_", "-")
+        words.append(key if value is True else f'{key}="{html.escape(_printable(str(value)))}"')
+    start = Markup(f"<{' '.join(words)}>")
+    return start if name in _VOID else Markup(f"{start}{join(parts)}</{name}>")
+
+
+def join(parts: Part, between: str = "") -> Markup:
+    """Return several parts one after another.
+
+    Example:
+        >>> print(join(["<script>", tag("br")]))
+        &lt;script&gt;<br>
+    """
+    if parts is None:
+        return Markup()
+    if isinstance(parts, Markup):
+        return parts
+    if isinstance(parts, str):
+        return Markup(html.escape(_printable(parts)))
+    return Markup(html.escape(between).join(join(part) for part in parts))
+
+
+def table(
+    caption: Part, head: Sequence[str], rows: Iterable[Sequence[Part]], *, left: Sequence[int] = (0,), label: str = ""
+) -> Markup:
+    """Return a table in a box of its own, in which it scrolls where the page is too narrow for it.
+
+    The first cell of a row is its header.
+
+    Args:
+        caption: What stands above it.
+        head: Names of the columns.
+        rows: Their cells.
+        left: Columns of text; all others are numbers, flush right.
+        label: Name of the box for a screen reader; default: the caption, where that is text.
+    """
+    sides = [None if i in left else "number" for i in range(len(head))]
+    body = []
+    for row in rows:
+        cells = [
+            tag("td" if i else "th", cell, scope=None if i else "row", class_=side)
+            for i, (cell, side) in enumerate(zip(row, sides, strict=True))
+        ]
+        body.append(tag("tr", cells))
+    heads = [tag("th", name, scope="col", class_=side) for name, side in zip(head, sides, strict=True)]
+    whole = tag(
+        "table", tag("caption", caption) if caption else None, tag("thead", tag("tr", heads)), tag("tbody", body)
+    )
+    name = label or (caption if isinstance(caption, str) and not isinstance(caption, Markup) else "table")
+    # A box that scrolls has to be reached by keyboard.
+    return tag("div", whole, class_="scroll", tabindex=0, role="region", aria_label=name)
+
+
+def _printable(text: str) -> str:
+    """Return text without control characters, halves of characters and what turns the direction of text around it."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_odd(c) else c for c in text)
+
+
+def _is_odd(c: str) -> bool:
+    return c not in "\n\t" and (unicodedata.category(c) in ("Cc", "Cs") or unicodedata.bidirectional(c) in _TURNING)
