@@ -23,11 +23,11 @@ class Markup(str):
 Part = str | Iterable["Part"] | None
 
 
-def tag(name: str, *parts: Part, **attributes: str | int | bool | None) -> Markup:
+def tag(element: str, /, *parts: Part, **attributes: str | int | bool | None) -> Markup:
     """Return an element.
 
     Args:
-        name: Its name, such as ``p``.
+        element: Its name, such as ``p``.
         parts: What is in it: markup, text, which is escaped, or lists of them; None is nothing.
         attributes: Its attributes; ``_`` in a name becomes ``-`` but for one at the end, which is dropped. True is an
             attribute without a value; None and False leave it out.
@@ -36,14 +36,14 @@ def tag(name: str, *parts: Part, **attributes: str | int | bool | None) -> Marku
         >>> print(tag("p", "a < b ", tag("b", "& c"), class_="note"))
         <p class="note">a &lt; b <b>&amp; c</b></p>
     """
-    words = [name]
+    words = [element]
     for key, value in attributes.items():
         if value is None or value is False:
             continue
         key = key.rstrip("_").replace("_", "-")
         words.append(key if value is True else f'{key}="{html.escape(_printable(str(value)))}"')
     start = Markup(f"<{' '.join(words)}>")
-    return start if name in _VOID else Markup(f"{start}{join(parts)}</{name}>")
+    return start if element in _VOID else Markup(f"{start}{join(parts)}</{element}>")
 
 
 def join(parts: Part, between: str = "") -> Markup:
@@ -63,18 +63,23 @@ def join(parts: Part, between: str = "") -> Markup:
 
 
 def table(
-    caption: Part, head: Sequence[str], rows: Iterable[Sequence[Part]], *, left: Sequence[int] = (0,), label: str = ""
+    head: Sequence[str],
+    rows: Iterable[Sequence[Part]],
+    label: str,
+    *,
+    left: Sequence[int] = (0,),
+    class_: str = "scroll",
 ) -> Markup:
     """Return a table in a box of its own, in which it scrolls where the page is too narrow for it.
 
     The first cell of a row is its header.
 
     Args:
-        caption: What stands above it.
         head: Names of the columns.
         rows: Their cells.
+        label: Name of the box, for a screen reader.
         left: Columns of text; all others are numbers, flush right.
-        label: Name of the box for a screen reader; default: the caption, where that is text.
+        class_: Classes of the box.
     """
     sides = [None if i in left else "number" for i in range(len(head))]
     body = []
@@ -85,12 +90,9 @@ def table(
         ]
         body.append(tag("tr", cells))
     heads = [tag("th", name, scope="col", class_=side) for name, side in zip(head, sides, strict=True)]
-    whole = tag(
-        "table", tag("caption", caption) if caption else None, tag("thead", tag("tr", heads)), tag("tbody", body)
-    )
-    name = label or (caption if isinstance(caption, str) and not isinstance(caption, Markup) else "table")
+    whole = tag("table", tag("thead", tag("tr", heads)), tag("tbody", body))
     # A box that scrolls has to be reached by keyboard.
-    return tag("div", whole, class_="scroll", tabindex=0, role="region", aria_label=name)
+    return tag("div", whole, class_=class_, tabindex=0, role="region", aria_label=label)
 
 
 def _printable(text: str) -> str:

@@ -217,13 +217,13 @@ def _ledger(story: RunStory) -> Markup:
     if horizon is None or not rows:
         why = "the planned end is not known" if horizon is None else "the run was too short for one"
         return section(title, tag("p", f"There is no forecast of the final loss: {why}."))
-    known = not math.isnan(story.truth)
+    known, level = not math.isnan(story.truth), rows[-1][1].final_loss.level
     cells: list[list[Part]] = []
     for _, record in rows:
         loss, share = record.final_loss, f"{100.0 * record.step / horizon:.0f} %"
         row: list[Part] = [share, thousands(record.step)]
         usable = record.verdict.usable and math.isfinite(float(loss.mid))
-        row.append(str(loss) if usable else "none")
+        row.append(_bounds(loss, level) if usable else "none")
         row.append(str(record.verdict))
         if record.horizon != horizon and usable:
             row[-1] = f"{record.verdict}, for an end at step {_steps(record.horizon)}"
@@ -237,14 +237,20 @@ def _ledger(story: RunStory) -> Markup:
         cells.append(row)
     if known:
         cells.append(["100 %", thousands(horizon), f"ended at {_measured(story.truth, story.error)}", "", "", ""])
-    head = ["done", "at step", "forecast of the end", "verdict", *(["off", "inside"] if known else [])]
+    head = ["done", "at step", f"forecast of the end ({100.0 * level:g} %)", "verdict", *(["off", "inside"] if known else [])]
     made = (
         "Made for this report, each from what the run had shown by then."
         if story.remade
         else "As they were made while the run went on; of each tenth the newest."
     )
     noise = " The end is a mean of noisy steps; “inside” allows for that." if known and story.error > 0.0 else ""
-    return section(title, table(None, head, cells, left=(2, 3), label=title), tag("p", made + noise, class_="note"))
+    return section(title, table(head, cells, title, left=(2, 3)), tag("p", made + noise, class_="note"))
+
+
+def _bounds(interval: Interval, level: float) -> Markup:
+    """Return an interval in one line, its level left out where the head of the column names it."""
+    text = str(interval)
+    return tag("span", text.replace(f", {100.0 * level:g} %)", ")"), class_="line")
 
 
 def _steps(horizon: int | None) -> str:
@@ -262,7 +268,7 @@ def _advice(story: RunStory) -> Markup | None:
             "it, and on a learning rate that was known ahead; “diverged” at once."
         )
         head = ["rule", "stops at", "saves", "outcome"]
-        shown = table(None, head, rows, left=(0, 3), label="what stop rules would have done")
+        shown = table(head, rows, "what stop rules would have done", left=(0, 3))
         return section("What stop rules would have done", shown, tag("p", note, class_="note"))
     if not story.opinions:
         return None
@@ -270,7 +276,7 @@ def _advice(story: RunStory) -> Markup | None:
     return section(
         "Advice, and what it rests on",
         tag("p", _action_mark(story.advice), " ", story.advice.sentence),
-        table(None, ["rule", "says", "because", "numbers"], rows, left=(0, 1, 2, 3), label="advice of each rule"),
+        table(["rule", "says", "because", "numbers"], rows, "advice of each rule", left=(0, 1, 2, 3)),
         tag("p", "Nothing is stopped by a report; a rule acts in a Trainer only once it has stood.", class_="note"),
     )
 
@@ -314,7 +320,7 @@ def _alternatives(story: RunStory) -> Markup | None:
     head += [*(["money"] if paid else []), "verdict"]
     sentences = [tag("p", one.sentence()) for one in story.alternatives]
     note = "What a decay brings that the run has not shown is known from other runs only."
-    shown = table(None, head, rows, left=(0, 2, 3, len(head) - 1), label="other ways to go on")
+    shown = table(head, rows, "other ways to go on", left=(0, 2, 3, len(head) - 1))
     return section("Other ways to go on", sentences, shown, tag("p", note, class_="note"))
 
 

@@ -81,10 +81,11 @@ def tell(
     curve, horizon = run.curve, run.horizon
     kin = None if store is None else list(store.runs() if hasattr(store, "runs") else store)
     state = _state(run)
-    newest = forecast(curve, horizon=horizon, lr_schedule=run.schedule, level=level, store=kin)
+    looks = _Looks(run, level, kin)
+    newest = looks.now()
     ledger, remade = run.ledger, False
     if ledger is None or not len(ledger):
-        ledger, remade = _remade(run, level, kin), True
+        ledger, remade = _remade(run, looks), True
     over = state == "finished"
     truth, error = _end(run) if over else (math.nan, 0.0)
     asked = dict(rules or {})
@@ -96,7 +97,7 @@ def tell(
         run=run,
         state=state,
         forecast=newest,
-        pictured=_pictured(run, newest, over=over, kin=kin),
+        pictured=_pictured(run, looks, over=over),
         ledger=ledger,
         remade=remade,
         truth=truth,
@@ -125,35 +126,50 @@ def _end(run: RunSource) -> tuple[float, float]:
     return recent_loss(run.curve), recent_error(run.curve) or float(ended(run.curve).sds[0, 0])
 
 
-def _remade(run: RunSource, level: float, kin: list[FinishedRun] | None) -> ForecastLedger:
+def _remade(run: RunSource, looks: _Looks) -> ForecastLedger:
     """Return what would have been forecast at each tenth of the run so far, and now where it is not over."""
     ledger, curve, horizon = ForecastLedger(), run.curve, run.horizon
     if horizon is None or not len(curve):
         return ledger
-    steps = [math.ceil(k * horizon / 10.0) for k in range(1, 10)]
-    # From the last finite loss on a run that broke is what `forecast` says of it now.
-    last = float(curve.S[-1])
-    for step in sorted({*(s for s in steps if s <= last), *([curve.step] if curve.step < horizon else [])}):
-        seen = curve if step == curve.step else curve.until(step)
-        if len(seen):
-            made = forecast(seen, horizon=horizon, lr_schedule=run.schedule, level=level, store=kin)
-            if not ledger.records or made.step >= ledger.records[-1].step:
-                ledger.append(ForecastRecord.of(made))
+    steps = {math.ceil(k * horizon / 10.0) for k in range(1, 10)} | {curve.step}
+    # Of a run that broke, what comes after its last finite loss is what `forecast` says of it now.
+    for step in sorted(s for s in steps if s < horizon and (s <= float(curve.S[-1]) or s == curve.step)):
+        made = looks.at(step)
+        if made is not None and (not len(ledger) or made.step >= ledger.records[-1].step):
+            ledger.append(ForecastRecord.of(made))
     return ledger
 
 
-def _pictured(run: RunSource, newest: Forecast, *, over: bool, kin: list[FinishedRun] | None) -> tuple[Forecast, ...]:
-    curve, found = run.curve, []
-    for share in _OVER if over else _UNDER_WAY:
-        if share == 1.0:
-            found.append(newest)
-            continue
-        seen = curve.until(share * curve.step)
-        if len(seen):
-            found.append(
-                forecast(seen, horizon=run.horizon, lr_schedule=run.schedule, level=newest.level, store=kin)
-            )
-    return tuple(f for f in found if f.verdict.usable)
+class _Looks:
+    """Forecasts of a run from what it had shown at some steps, each made once."""
+
+    def __init__(self, run: RunSource, level: float, kin: list[FinishedRun] | None) -> None:
+        self._run, self._level, self._kin = run, level, kin
+        self._made: dict[int, Forecast | None] = {}
+
+    def now(self) -> Forecast:
+        found = self._forecast(self._run.curve)
+        self._made[self._run.curve.step] = found
+        return found
+
+    def at(self, step: int) -> Forecast | None:
+        """Return the forecast from the losses up to a step; None where there are none."""
+        if step not in self._made:
+            seen = self._run.curve.until(step)
+            self._made[step] = self._forecast(seen) if len(seen) else None
+        return self._made[step]
+
+    def _forecast(self, curve: LossCurve) -> Forecast:
+        return forecast(
+            curve, horizon=self._run.horizon, lr_schedule=self._run.schedule, level=self._level, store=self._kin
+        )
+
+
+def _pictured(run: RunSource, looks: _Looks, *, over: bool) -> tuple[Forecast, ...]:
+    """Return the forecasts to be drawn: of a run that is over early ones, else one from its middle and the newest."""
+    steps = [math.ceil(share * run.curve.step) for share in (_OVER if over else _UNDER_WAY)]
+    found = [looks.at(step) for step in dict.fromkeys(steps) if 0 < step]
+    return tuple(f for f in found if f is not None and f.verdict.usable)
 
 
 def _alternatives(
