@@ -11,7 +11,7 @@ from lightning_scaling.alternatives import Alternative
 from lightning_scaling.interval import Interval
 from lightning_scaling.ledger import holds
 from lightning_scaling.replay import Outcome, Stop
-from lightning_scaling.report.figures import figure, has_pictures, run_figure_of
+from lightning_scaling.report.figures import has_pictures, run_picture
 from lightning_scaling.report.markup import Markup, Part, table, tag
 from lightning_scaling.report.page import cards, facts, page, section
 from lightning_scaling.report.run_story import RunStory
@@ -32,20 +32,20 @@ _OUTCOME = {
 
 def run_page(story: RunStory) -> str:
     """Return the page of a run as HTML."""
+    known = section("What is known of the run", facts(story.run.facts, "what is known of the run"))
+    notes = section("What this report cannot know", tag("ul", [tag("li", note) for note in _notes(story)]))
     return page(
         "Run report",
         story.run.name,
         _headline(story),
         cards(_cards(story)),
-        _picture(story),
-        tag("div", _ledger(story), _advice(story), class_="columns"),
-        _alternatives(story),
         tag(
             "div",
-            section("What is known of the run", facts(story.run.facts, "what is known of the run")),
-            section("What this report cannot know", tag("ul", [tag("li", note) for note in _notes(story)])),
+            tag("div", _picture(story), notes),
+            tag("div", _ledger(story), _advice(story), known),
             class_="columns",
         ),
+        _alternatives(story),
         mark=_state_mark(story),
     )
 
@@ -169,20 +169,7 @@ def _picture(story: RunStory) -> Markup | None:
         return None
     if not has_pictures():
         return section("The run", tag("p", NO_PICTURES, class_="note"))
-    curve = story.run.curve
-    bands = "".join(
-        f" At step {thousands(f.step)} it was forecast to end at {f.final_loss}." for f in story.pictured if f.horizon
-    )
-    end = f" It ended at {story.truth:.4g}." if story.state == "finished" and not math.isnan(story.truth) else ""
-    alt = (
-        f"Loss against optimizer steps, from {curve.L[0]:.4g} at step {thousands(curve.S[0])} to {curve.L[-1]:.4g} at "
-        f"step {thousands(curve.S[-1])}.{bands}{end}"
-    )
-    caption = (
-        "Dots are measured losses, means of windows of steps; nothing is smoothed. Each band is a forecast, from the "
-        f"moment it was made to the planned end, with its {100.0 * story.forecast.level:g} % interval."
-    )
-    return section("The run", figure(run_figure_of(story), alt, caption))
+    return section("The run", run_picture(story))
 
 
 def _judged(story: RunStory) -> list[tuple[float, Interval, float, bool]]:
@@ -247,10 +234,9 @@ def _ledger(story: RunStory) -> Markup:
     return section(title, table(head, cells, title, left=(2, 3)), tag("p", made + noise, class_="note"))
 
 
-def _bounds(interval: Interval, level: float) -> Markup:
-    """Return an interval in one line, its level left out where the head of the column names it."""
-    text = str(interval)
-    return tag("span", text.replace(f", {100.0 * level:g} %)", ")"), class_="line")
+def _bounds(interval: Interval, level: float) -> str:
+    """Return an interval, its level left out where the head of the column names it."""
+    return str(interval).replace(f", {100.0 * level:g} %)", ")")
 
 
 def _steps(horizon: int | None) -> str:
@@ -275,7 +261,8 @@ def _advice(story: RunStory) -> Markup | None:
     rows = [[words, _action_mark(one), one.reason.value, _evidence(one, story)] for words, one in story.opinions]
     return section(
         "Advice, and what it rests on",
-        tag("p", _action_mark(story.advice), " ", story.advice.sentence),
+        # The page begins with the advice on a run that goes on.
+        None if story.state == "running" else tag("p", _action_mark(story.advice), " ", story.advice.sentence),
         table(["rule", "says", "because", "numbers"], rows, "advice of each rule", left=(0, 1, 2, 3)),
         tag("p", "Nothing is stopped by a report; a rule acts in a Trainer only once it has stood.", class_="note"),
     )
@@ -293,7 +280,7 @@ def _evidence(advice: Advice, story: RunStory) -> str:
     common = evidence_of(story.forecast)
     words = []
     for key, value in advice.evidence.items():
-        if key in common or math.isnan(value):
+        if key in common or math.isnan(value) or (key == "n_nonfinite" and not value):
             continue
         name = key.replace("_", " ").replace("n nonfinite", "losses not finite")
         if key == "probability":
@@ -327,11 +314,11 @@ def _alternatives(story: RunStory) -> Markup | None:
 def _alternative_row(one: Alternative, *, priced: bool, paid: bool) -> list[Part]:
     name = one.name if one.decay_steps is None else f"decay now, over {thousands(one.decay_steps)} steps"
     row: list[Part] = [name, thousands(one.other.horizon or 0), str(one.other.final_loss), str(one.difference)]
-    row.append(f"{'+' if one.steps > 0 else '−'}{thousands(abs(one.steps))}")
+    row.append(f"{'+' if one.steps > 0 else '-'}{thousands(abs(one.steps))}")
     if priced:
-        row.append("–" if one.hours is None else f"{one.hours:+.3g} h".replace("-", "−"))
+        row.append("–" if one.hours is None else f"{one.hours:+.3g} h")
     if paid:
-        row.append("–" if one.money is None else f"{one.money:+.3g}".replace("-", "−"))
+        row.append("–" if one.money is None else f"{one.money:+.3g}")
     return [*row, str(one.other.verdict)]
 
 

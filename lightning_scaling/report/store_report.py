@@ -10,8 +10,9 @@ import numpy as np
 from lightning_scaling.advice.words import thousands
 from lightning_scaling.describe import describe_rates
 from lightning_scaling.ledger import recent_loss
+from lightning_scaling.pictures.axes import of_size
 from lightning_scaling.planner.spread import number
-from lightning_scaling.report.figures import calibration_figure, family_figure, figure, has_pictures
+from lightning_scaling.report.figures import calibration_picture, has_pictures, size_pictures
 from lightning_scaling.report.markup import Markup, Part, table, tag
 from lightning_scaling.report.page import cards, page, section
 from lightning_scaling.report.run_report import NO_PICTURES
@@ -50,9 +51,9 @@ def _headline(story: StoreStory) -> list[Part]:
     if not n:
         return [tag("p", tag("strong", "There are no runs in this store yet."))]
     sizes = sorted({float(run.N) for run in story.runs if run.N is not None})
-    of = "" if not sizes else f", N from {number(sizes[0], 3)} to {number(sizes[-1], 3)}"
+    of = "" if not sizes else f", N from {of_size(sizes[0])} to {of_size(sizes[-1])}"
     if len(sizes) == 1:
-        of = f", N = {number(sizes[0], 3)}"
+        of = f", N = {of_size(sizes[0])}"
     runs = f"{thousands(n)} run{'s' * (n != 1)}, {'all' if over == n else thousands(over)} finished{of}."
     said = str(story.record)
     return [tag("p", tag("strong", runs), f" {said[:1].upper()}{said[1:]}.")]
@@ -78,7 +79,7 @@ def _cards(story: StoreStory) -> Iterator[tuple[str, Part, Part]]:
         yield "lowest final loss", f"{loss:.4g}", tag("bdi", str(best.tags.get("name", best.id)))
     tokens = sum(run.tokens or 0.0 for run in story.runs)
     if tokens:
-        yield "tokens or samples seen", number(tokens, 3), "by all runs that tell their batch size"
+        yield "tokens or samples seen", of_size(tokens), "by all runs that tell their batch size"
 
 
 def _level(story: StoreStory) -> str:
@@ -103,10 +104,7 @@ def _record(story: StoreStory) -> Markup | None:
         "of fewer independent cases than it says."
     )
     shown = table(head, rows, title, left=())
-    picture = None
-    if has_pictures() and (draw := calibration_figure(story)) is not None:
-        alt = "Share of intervals that held, against the probability that they named."
-        picture = figure(draw, alt, "Where dots lie below the line, intervals were too narrow.")
+    picture = calibration_picture(story) if has_pictures() else None
     return section(title, tag("div", [tag("div", shown, tag("p", note, class_="note")), picture], class_="columns"))
 
 
@@ -118,7 +116,7 @@ def _family(story: StoreStory) -> Markup | None:
         why = "It takes runs of two sizes or more that are alike in batch size, schedule and data, with N known."
         return section(title, tag("p", f"There is nothing to compare by size. {why}"))
     sizes = f"{len(family.runs)} runs, one per size, the longest of each"
-    batch = "" if not family.batch else f", batch {number(family.batch, 3)}"
+    batch = "" if not family.batch else f", batch {thousands(family.batch)}"
     parts: list[Part] = []
     if joint is None:
         why = (
@@ -134,8 +132,7 @@ def _family(story: StoreStory) -> Markup | None:
         parts.append(tag("p", f"L(N, S) = E + (N_c/N)^alpha_N + (S_c/S)^alpha_S, fitted to {sizes}{batch}."))
         parts.append(_constants(story))
     if has_pictures():
-        for draw, alt, caption in family_figure(story):
-            parts.append(figure(draw, alt, caption))
+        parts.append(tag("div", size_pictures(story), class_="columns"))
     else:
         parts.append(tag("p", NO_PICTURES, class_="note"))
     return section(title, parts)
@@ -167,37 +164,28 @@ def _constants(story: StoreStory) -> Markup:
 
 
 def _plans(story: StoreStory) -> Markup | None:
-    if not story.plans:
+    if not story.plans or story.joint is None:
         return None
+    level = story.joint.E.level
     rows: list[list[Part]] = []
-    notes: dict[str, None] = {}
     for times, one in story.plans:
         answer = one.hoffmann
         if answer is None:
             continue
         steps = answer.D.mid / float(story.family.batch) if story.family and story.family.batch else math.nan
-        rows.append(
-            [
-                f"{times:g} times",
-                number(one.C or math.nan, 3),
-                str(answer.N),
-                str(answer.D),
-                number(steps),
-                str(answer.L),
-                _beyond(answer.N_beyond, answer.D_beyond),
-            ]
-        )
-        notes.update(dict.fromkeys(one.notes))
+        budget = "as much" if times == 1.0 else f"{times:g} times as much"
+        row: list[Part] = [budget, number(one.C or math.nan, 3), str(answer.N), str(answer.D), number(steps)]
+        rows.append([*row, str(answer.L), _beyond(answer.N_beyond, answer.D_beyond)])
     if not rows:
         return None
     head = ["budget", "compute [FLOP]", "best N", "tokens", "steps at this batch", "loss", "beyond what was explored"]
-    asked = "What the law says of the best model for the compute of the largest of these runs, and for more."
-    return section(
-        "The next run",
-        tag("p", asked),
-        table(head, rows, "plans", left=(0, 2, 3, 5, 6)),
-        tag("ul", [tag("li", note) for note in notes], class_="note"),
+    asked = "The best model for the compute of the largest of these runs, and for more, by the law above."
+    note = (
+        f"In brackets: {100.0 * level:g} % intervals over the draws of the fit. Compute is 6 N B S with B in tokens; "
+        "the losses are those at a constant rate, before a decay."
     )
+    shown = table(head, rows, "what the law plans", left=(0, 2, 3, 5, 6))
+    return section("The next run", tag("p", asked), shown, tag("p", note, class_="note"))
 
 
 def _beyond(N: float | None, D: float | None) -> str:
@@ -212,17 +200,28 @@ def _beyond(N: float | None, D: float | None) -> str:
 def _runs(story: StoreStory) -> Markup | None:
     if not story.runs:
         return None
-    keys = [key for run in story.runs for key in run.tags if key not in _SHOWN_ELSEWHERE]
+    common = _common(story)
+    keys = [key for run in story.runs for key in run.tags if key not in _SHOWN_ELSEWHERE and key not in common]
     keys = list(dict.fromkeys(keys))
     words: dict[int, str] = {}
     rows = [_run_row(run, keys, words) for run in sorted(story.runs, key=_by_size)]
-    head = ["run", "state", "N", "steps", "batch", "learning rate", "loss", "forecasts that held", *(["tags"] * bool(keys))]
-    shown = table(head, rows, "all runs", left=(0, 1, 5, 6, 8), class_="scroll tall long")
+    head = ["run", "state", "N", "steps", "batch", "learning rate", "loss", "held", *(["tags"] * bool(keys))]
+    shown = table(head, rows, "all runs", left=(0, 1, 5, 6, 8), class_="scroll tall")
     note = (
-        "The loss of a finished run is the mean over its last 2 %, ± its standard error; of one that goes on, what it "
-        "was last forecast to end at."
+        "The loss of a finished run is the mean over its last 2 %, ± its standard error; of one that goes on, the "
+        "newest, and what it was last forecast to end at. Held: forecasts at its tenths whose interval held the end."
     )
-    return section("All runs", shown, tag("p", note, class_="note"), class_="long")
+    same = ", ".join(f"{key}={value}" for key, value in common.items())
+    shared = tag("p", "All have ", tag("bdi", same), ".") if same else None
+    return section("All runs", shared, shown, tag("p", note, class_="note"), class_="long")
+
+
+def _common(story: StoreStory) -> dict[str, object]:
+    """Return the tags that all of several runs have alike."""
+    first, *others = (run.tags for run in story.runs)
+    if not others:
+        return {}
+    return {key: value for key, value in first.items() if all(tags.get(key) == value for tags in others)}
 
 
 def _by_size(run: StoredRun) -> tuple[float, str, str]:
@@ -234,18 +233,18 @@ def _run_row(run: StoredRun, keys: list[str], words: dict[int, str]) -> list[Par
     if run.horizon is not None and run.horizon != run.curve.step:
         steps += f" of {thousands(run.horizon)}"
     row: list[Part] = [
-        tag("bdi", str(run.tags.get("name", run.id))),
+        tag("bdi", str(run.tags.get("name", run.id)), class_="name"),
         tag("span", run.state, class_=f"mark {_STATE[run.state]}"),
-        "–" if run.N is None else number(float(run.N), 4),
+        "–" if run.N is None else of_size(float(run.N)),
         steps,
-        "–" if run.batch is None else number(run.batch, 4),
+        "–" if run.batch is None else thousands(run.batch),
         _rate_words(run.lr_schedule, words),
         _loss(run),
         _held(run),
     ]
     if keys:
         tags = [f"{key}={run.tags[key]}" for key in keys if key in run.tags]
-        row.append(tag("bdi", ", ".join(tags) or "–"))
+        row.append(tag("div", tag("bdi", ", ".join(tags) or "–"), class_="wide"))
     return row
 
 
@@ -284,7 +283,7 @@ def _held(run: StoredRun) -> str:
 def _skipped(story: StoreStory) -> Markup | None:
     if not story.skipped:
         return None
-    rows = [[tag("bdi", name), why] for name, why in story.skipped.items()]
+    rows = [[tag("bdi", name, class_="name"), tag("div", why, class_="wide")] for name, why in story.skipped.items()]
     return section(
         "Files that were skipped",
         tag("p", "They are no runs of this version; they are left as they are."),
