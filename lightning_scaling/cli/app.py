@@ -10,6 +10,7 @@ import typer
 from lightning_scaling.cli.compare_command import compare
 from lightning_scaling.cli.forecast_command import forecast
 from lightning_scaling.cli.replay_command import replay
+from lightning_scaling.cli.report_command import report
 from lightning_scaling.cli.watch_command import watch
 
 __all__ = ["app"]
@@ -32,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (forecast, replay, watch, compare):
+for _command in (forecast, replay, watch, compare, report):
     app.command(epilog=_CODES)(_command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -19,6 +20,9 @@ class Markup(str):
 
     __slots__ = ()
 
+
+#: The gap in "20 000", "90 %" and "4.38 k", where a line must not end.
+_GAP = re.compile(r"(?<=\d) (?=(?:\d{3}|[kMBT])\b|%)")
 
 Part = str | Iterable["Part"] | None
 
@@ -58,7 +62,7 @@ def join(parts: Part, between: str = "") -> Markup:
     if isinstance(parts, Markup):
         return parts
     if isinstance(parts, str):
-        return Markup(html.escape(_printable(parts)))
+        return Markup(html.escape(_GAP.sub("\N{NO-BREAK SPACE}", _printable(parts))))
     return Markup(html.escape(between).join(join(part) for part in parts))
 
 

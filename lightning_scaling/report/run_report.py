@@ -30,20 +30,20 @@ _OUTCOME = {
 }
 
 
-def run_page(story: RunStory) -> str:
-    """Return the page of a run as HTML."""
-    known = section("What is known of the run", facts(story.run.facts, "what is known of the run"))
-    notes = section("What this report cannot know", tag("ul", [tag("li", note) for note in _notes(story)]))
+def run_page(story: RunStory, title: str | None = None) -> str:
+    """Return the page of a run as HTML, under its own name where no title is given."""
+    known = facts(story.run.facts, "what is known of the run")
+    notes = tag("ul", [tag("li", note) for note in _notes(story)])
     return page(
         "Run report",
-        story.run.name,
+        title or story.run.name,
         _headline(story),
         cards(_cards(story)),
         tag(
             "div",
-            tag("div", _picture(story), notes),
-            tag("div", _ledger(story), _advice(story), known),
-            class_="columns",
+            tag("div", _picture(story), section("What is known of the run", known, class_="later")),
+            tag("div", _ledger(story), _advice(story), section("What this report cannot know", notes, class_="last")),
+            class_="board",
         ),
         _alternatives(story),
         mark=_state_mark(story),
@@ -207,31 +207,29 @@ def _ledger(story: RunStory) -> Markup:
     known, level = not math.isnan(story.truth), rows[-1][1].final_loss.level
     cells: list[list[Part]] = []
     for _, record in rows:
-        loss, share = record.final_loss, f"{100.0 * record.step / horizon:.0f} %"
-        row: list[Part] = [share, thousands(record.step)]
+        loss = record.final_loss
         usable = record.verdict.usable and math.isfinite(float(loss.mid))
-        row.append(_bounds(loss, level) if usable else "none")
-        row.append(str(record.verdict))
-        if record.horizon != horizon and usable:
-            row[-1] = f"{record.verdict}, for an end at step {_steps(record.horizon)}"
-        if known:
-            if _counts(record.verdict, record.horizon, horizon, loss):
-                inside = holds(loss, story.truth, story.error)
-                mark = tag("span", "yes" if inside else "no", class_=f"mark {'good' if inside else 'bad'}")
-                row += [f"{float(loss.mid) - story.truth:+.2g}", mark]
-            else:
-                row += ["–", "–"]
-        cells.append(row)
+        said = _bounds(loss, level) if usable else "none"
+        row: list[Part] = [f"{100.0 * record.step / horizon:.0f} %", thousands(record.step), said]
+        if known and _counts(record.verdict, record.horizon, horizon, loss):
+            inside = holds(loss, story.truth, story.error)
+            mark = tag("span", "yes" if inside else "no", class_=f"mark {'good' if inside else 'bad'}")
+            row += [f"{float(loss.mid) - story.truth:+.2g}", mark]
+        elif known:
+            row += ["–", "–"]
+        another = usable and record.horizon != horizon
+        cells.append([*row, f"{record.verdict}{f', for an end at step {_steps(record.horizon)}' * another}"])
     if known:
         cells.append(["100 %", thousands(horizon), f"ended at {_measured(story.truth, story.error)}", "", "", ""])
-    head = ["done", "at step", f"forecast of the end ({100.0 * level:g} %)", "verdict", *(["off", "inside"] if known else [])]
+    said = f"forecast of the end ({100.0 * level:g} %)"
+    head = ["done", "at step", said, *(["off", "inside"] if known else []), "verdict"]
     made = (
         "Made for this report, each from what the run had shown by then."
         if story.remade
         else "As they were made while the run went on; of each tenth the newest."
     )
     noise = " The end is a mean of noisy steps; “inside” allows for that." if known and story.error > 0.0 else ""
-    return section(title, table(head, cells, title, left=(2, 3)), tag("p", made + noise, class_="note"))
+    return section(title, table(head, cells, title, left=(2, len(head) - 1)), tag("p", made + noise, class_="note"))
 
 
 def _bounds(interval: Interval, level: float) -> str:

@@ -143,20 +143,23 @@ def of_curve(
 def _sizes(curve: LossCurve, horizon: int | None, tokens: float | None = None) -> Iterator[tuple[str, str]]:
     """Yield what is known of size, length and batch."""
     if curve.N is not None:
-        yield "non-embedding parameters N", f"{curve.N:.4g}"
+        yield "non-embedding parameters N", thousands(curve.N)
     yield "steps done", thousands(curve.step)
     if horizon is not None:
         yield "planned end", f"step {thousands(horizon)}"
     yield "points of the curve", thousands(len(curve))
     if curve.B is not None and len(curve) and float(curve.B.mean()) > 0.0:
         batch = float(np.average(curve.B, weights=curve.count))
-        yield "batch B (tokens or samples per step)", f"{batch:.4g}"
+        yield "batch B (tokens or samples per step)", thousands(batch)
         spent = tokens if tokens is not None else batch * curve.step
-        yield "tokens or samples so far", f"{spent:.4g}"
+        yield "tokens or samples so far", f"{spent:.4g}" if spent >= 1e9 else thousands(spent)
         if curve.N is not None:
             yield "compute so far, 6 N B S", f"{6.0 * curve.N * spent:.3g} FLOP, if B counts tokens"
     if curve.epoch_ends:
-        yield "passes over the data", f"{len(curve.epoch_ends)}, the first ended at step {thousands(curve.epoch_ends[0])}"
+        yield (
+            "passes over the data",
+            f"{len(curve.epoch_ends)}, the first ended at step {thousands(curve.epoch_ends[0])}",
+        )
     if curve.unit:
         yield "unit of the loss", curve.unit
 

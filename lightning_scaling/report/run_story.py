@@ -1,4 +1,4 @@
-"""Everything that the report of one run says: forecasts at each tenth, advice, other ways to go on, and what is known."""
+"""Everything that the report of one run says: forecasts at each tenth, advice, and other ways to go on."""
 
 from __future__ import annotations
 
@@ -181,9 +181,7 @@ def _alternatives(
         return ()
     found = []
     if _held(schedule, curve.step):
-        found.append(
-            decay_now(curve, horizon, schedule, price=price, level=planned.level, store=kin, planned=planned)
-        )
+        found.append(decay_now(curve, horizon, schedule, price=price, level=planned.level, store=kin, planned=planned))
     found.append(longer(curve, horizon, schedule, price=price, level=planned.level, store=kin, planned=planned))
     return tuple(one for one in found if one.usable)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -92,11 +93,10 @@ def _record(story: StoreStory) -> Markup | None:
     title = "What the forecasts were worth"
     if not story.tenths:
         return section(title, tag("p", "No forecast of a finished run has been held against its end yet."))
-    rows: list[list[Part]] = [
-        [f"{row.tenth}0 %", str(row.n), str(row.held), f"{100.0 * row.held / row.n:.0f} %", _number(row.error)]
-        + [_number(row.half_width)]
-        for row in story.tenths
-    ]
+    rows: list[list[Part]] = []
+    for row in story.tenths:
+        share = f"{100.0 * row.held / row.n:.0f} %"
+        rows.append([f"{row.tenth}0 %", str(row.n), str(row.held), share, _number(row.error), _number(row.half_width)])
     head = ["done", "forecasts", "held", "share", "mean error", "mean half-width"]
     note = (
         f"The newest forecast made in each tenth of every finished run, its {_level(story)} interval held against the "
@@ -156,8 +156,8 @@ def _constants(story: StoreStory) -> Markup:
     shown = table(["constant", "what", "median", level], rows, "constants of the law", left=(0, 1))
     own, shared = joint.scatter
     note = (
-        f"Steps {thousands(joint.steps[0])} to {thousands(joint.steps[1])}; the first {100.0 * FIRST:.0f} % of each run "
-        f"is left out as transient. Runs scatter about the law by {own:.2g} each and {shared:.2g} together. The "
+        f"Steps {thousands(joint.steps[0])} to {thousands(joint.steps[1])}; the first {100.0 * FIRST:.0f} % of each "
+        f"run is left out as transient. Runs scatter about the law by {own:.2g} each and {shared:.2g} together. The "
         "constants go together, so that their intervals are wide where the loss itself is well known."
     )
     return tag("div", shown, tag("p", note, class_="note"))
@@ -273,7 +273,7 @@ def _loss(run: StoredRun) -> str:
 
 
 def _held(run: StoredRun) -> str:
-    score = run.derived.get(KEY)
+    score: Any = run.derived.get(KEY)
     try:
         return f"{int(score['held'])} of {int(score['n'])}"
     except (KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Everything that the report of a store says: the runs, what forecasts were worth, one law for all, and what it plans."""
+"""Everything that the report of a store says: what forecasts were worth, one law for all runs, what it plans."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _tenths(finished: Iterable[StoredRun]) -> tuple[Tenth, ...]:
 
 
 def _family(runs: Sequence[StoredRun]) -> Family | None:
-    """Return the runs of most sizes that differ in nothing else that the store tells; those at a constant rate first."""
+    """Return the runs of most sizes that differ in nothing else, as far as is known; those at a constant rate first."""
     groups: dict[tuple[object, ...], list[StoredRun]] = {}
     for run in runs:
         if run.N is None or len(run.curve) < _POINTS or run.curve.n_nonfinite:
@@ -189,8 +189,12 @@ def _plans(family: Family, joint: JointFit, level: float) -> tuple[tuple[float, 
     if joint.reason or not family.batch:
         return ()
     B = float(family.batch)
+    try:
+        draws = joint.hoffmann(B)[::_THINNED]
+    except (ValueError, OverflowError):  # constants beyond what numbers hold
+        return ()
     laws = PlanLaws(
-        hoffmann=joint.hoffmann(B)[::_THINNED],
+        hoffmann=draws,
         source=f"fitted to {joint.n_runs} runs of this store at a constant rate, N without embeddings",
         level=level,
         explored_hoffmann=Explored(N=joint.sizes, D=(B * joint.steps[0], B * joint.steps[1])),
@@ -203,6 +207,4 @@ def end_of(run: StoredRun) -> Interval | None:
     """Return where a run has ended, with its standard error as an interval of 68 %; None where it has no end."""
     if run.final_loss is None or not math.isfinite(run.final_loss):
         return None
-    return Interval(
-        run.final_loss - run.final_loss_error, run.final_loss, run.final_loss + run.final_loss_error, 0.68
-    )
+    return Interval(run.final_loss - run.final_loss_error, run.final_loss, run.final_loss + run.final_loss_error, 0.68)
