@@ -79,7 +79,7 @@ def report(store: RunStore, out: Path | None = None) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         at = {name: folder / f"{out.stem}_{name}.png" for name in PICTURES}
         draw_sizes(ladder, laws, fits, at["sizes"])
-        draw_compute(ladder, measured, at["compute"])
+        draw_compute(ladder, fits["with E"], at["compute"])
         draw_batch(ladder, batch, at["batch"])
         draw_forecasts(smaller, at["forecasts"])
     stem = "ladder" if out is None else out.stem

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.ladder_findings import Efficient, Ladder, Look, SizeLaw
+from benchmarks.ladder_findings import Ladder, Look, SizeLaw
 from lightning_scaling import LossCurve
 from lightning_scaling.batch_size.critical import CriticalBatchFit, steps_to_losses
 from lightning_scaling.joint import JointFit
-from lightning_scaling.pictures.colours import COLOURS, GREY
+from lightning_scaling.pictures import plot_frontier, plot_sizes
+from lightning_scaling.pictures.axes import of_size
+from lightning_scaling.pictures.colours import COLOURS, GREY, ramp
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,33 +47,26 @@ def draw_sizes(ladder: Ladder, laws: dict[str, tuple[SizeLaw, SizeLaw]], fits: d
     left.legend(frameon=False)
     _plain(left, "L against N")
     fit = fits["with E"] if not fits["with E"].reason else fits["without E"]
-    for curve, colour in zip(ladder.constant, _ramp(len(ladder.constant)), strict=True):
-        _line(right, _thin(curve), colour, ".", f"{_short(curve.N)}", ms=4)
-        if not fit.reason:
-            S = np.geomspace(fit.steps[0], curve.step, 60)
-            right.plot(S, fit.loss(curve.N or 1.0, S).mid, color=colour, lw=1.5)
-    right.set(xscale="log", yscale="log", xlabel="optimizer step", ylabel="loss [nats/byte]")
-    right.legend(title="N", frameon=False, markerscale=2.5)
+    plot_sizes(ladder.by_schedule["constant"], joint=fit, ax=right)
+    right.set(ylabel="loss [nats/byte]")
     _plain(right, "L(N, S): the runs, and the joint fit")
-    _ticks(left, right)
+    _ticks(left)
     figure.savefig(path, dpi=_DPI)
 
 
-def draw_compute(ladder: Ladder, measured: Efficient, path: Path) -> None:
+def draw_compute(ladder: Ladder, fit: JointFit, path: Path) -> None:
     """Draw the loss against tokens and against compute."""
     figure = _figure(9.0, 3.8)
     left, right = figure.subplots(1, 2)
-    for curve, colour in zip(ladder.constant, _ramp(len(ladder.constant)), strict=True):
+    for curve, colour in zip(ladder.constant, ramp(len(ladder.constant), "white"), strict=True):
         thin = _thin(curve)
-        for ax, factor in ((left, ladder.batch), (right, 6.0 * (curve.N or 1.0) * ladder.batch)):
-            ax.plot(factor * thin.S, thin.L, color=colour, lw=1.3, label=_short(curve.N))
-    right.plot(measured.C, measured.L, color="black", lw=1.2, ls="--", label="frontier")
+        left.plot(ladder.batch * thin.S, thin.L, color=colour, lw=1.3)
     left.set(xscale="log", yscale="log", xlabel="tokens", ylabel="loss [nats/byte]")
-    right.set(xscale="log", yscale="log", xlabel="compute 6 N B S [FLOP]")
-    right.legend(title="N", frameon=False)
+    plot_frontier(ladder.by_schedule["constant"], joint=fit, ax=right)
+    right.set_ylabel("")
     _plain(left, "Sample efficiency: larger models need fewer tokens")
     _plain(right, "Compute frontier")
-    _ticks(left, right)
+    _ticks(left)
     figure.savefig(path, dpi=_DPI)
 
 
@@ -80,7 +75,7 @@ def draw_batch(ladder: Ladder, fit: CriticalBatchFit, path: Path) -> None:
     figure = _figure(9.0, 3.8)
     left, right = figure.subplots(1, 2)
     chosen = np.unique(np.linspace(0, len(fit.losses) - 1, 4).round().astype(int)) if len(fit.losses) else []
-    for k, colour in zip(chosen, _ramp(len(chosen)), strict=False):
+    for k, colour in zip(chosen, ramp(len(chosen), "white"), strict=False):
         level = fit.losses[k]
         S = np.array([float(steps_to_losses(run.curve, [level])[0]) for run in ladder.scan])
         B = np.array([float(run.batch or np.nan) for run in ladder.scan])
@@ -133,14 +128,10 @@ def draw_forecasts(looks: Sequence[Look], path: Path) -> None:
                     ax.errorbar([], [], [], fmt="o", color=colour, lw=2.0, label=label)
         ax.set_xticks(range(len(mine)), [f"{100 * look.share:.0f} %" for look in mine])
         ax.set(xlabel="share of the run seen", xlim=(-0.5, len(mine) - 0.5))
-        _plain(ax, f"{mine[0].run.tags['schedule']} rate, N = {_short(mine[0].run.N)}")
+        _plain(ax, f"{mine[0].run.tags['schedule']} rate, N = {of_size(mine[0].run.N or 1.0)}")
     axes[0].set_ylabel("final loss [nats/byte]")
     axes[0].legend(frameon=False)
     figure.savefig(path, dpi=_DPI)
-
-
-def _line(ax: Axes, curve: LossCurve, colour: tuple[float, ...], mark: str, label: str, ms: float) -> None:
-    ax.plot(curve.S, curve.L, mark, ms=ms, color=colour, alpha=0.9, label=label, markeredgewidth=0)
 
 
 def _thin(curve: LossCurve) -> LossCurve:
@@ -157,17 +148,6 @@ def _thin(curve: LossCurve) -> LossCurve:
     ]
     S, L = np.array(rows).T
     return LossCurve(S, L, N=curve.N, step=curve.step)
-
-
-def _ramp(n: int) -> list[tuple[float, ...]]:
-    """Return colours from light to dark, readable on white."""
-    from matplotlib import colormaps
-
-    return [tuple(colormaps["viridis"](x)) for x in np.linspace(0.75, 0.0, max(n, 1))]
-
-
-def _short(N: float | None) -> str:
-    return "?" if N is None else f"{N / 1e3:.3g} k" if N < 1e6 else f"{N / 1e6:.3g} M"
 
 
 def _figure(width: float, height: float) -> Figure:

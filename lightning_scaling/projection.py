@@ -129,8 +129,9 @@ class Forecast:
     def law_at(self, S: ArrayLike) -> Interval:
         """Return what the fitted law by itself says of the expected loss at steps S, past or future.
 
-        `loss_at` follows the losses that were seen, and carries on by how much the newest of them leave the law. This
-        does neither: what the losses lie off it shows where the run has left its law.
+        `loss_at` says what the losses were, and carries on by how much the newest of them lie off the law. This does
+        neither: what losses lie off it shows where a run has left its law. The law is fitted to the newest losses above
+        all, so after a jump ask a forecast that was made before it.
 
         Args:
             S: Optimizer steps >= 0 [steps], shape (...).

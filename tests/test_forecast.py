@@ -131,12 +131,29 @@ def test_the_past_is_what_it_was(rng: np.random.Generator) -> None:
     assert f.probability_below(2.3, S=4000) > 0.99
 
 
+def test_the_law_does_not_follow_what_lies_off_it(rng: np.random.Generator) -> None:
+    curve, S = run(rng, 8000), np.array([3000.0, 6000.0, 7900.0])
+    raised = LossCurve(curve.S, curve.L + 0.3 * ((curve.S > 2000) & (curve.S < 2300)))
+    f = forecast(raised, horizon=10_000)
+    at = law(np.array([2150.0]))[0]
+    assert float(f.law_at(2150).mid) == pytest.approx(at, abs=0.06)
+    assert float(f.loss_at(2150).mid) == pytest.approx(at + 0.3, abs=0.03)
+    for kept in (forecast(curve, horizon=10_000), forecast(curve, horizon=None)):
+        said = kept.law_at(S)
+        assert said.mid == pytest.approx(law(S), abs=0.02)
+        assert (said.low < said.mid).all()
+        assert float(kept.law_at(9000).mid) == pytest.approx(float(kept.loss_at(9000).mid), abs=0.01)
+        width = kept.law_at([20.0, 200.0, 7900.0]).half_width
+        assert (np.diff(width) < 0.0).all()  # it forgets the past
+
+
 def test_a_positive_loss_is_forecast_positive() -> None:
     S = np.arange(1, 301, dtype=float)
     f = forecast(LossCurve(S, 3.0 / S**0.9), horizon=3000)
     assert 0.0 <= f.final_loss.low <= f.final_loss.mid <= f.final_loss.high
     assert f.probability_below(-1e-9) == 0.0
     assert f.loss_at([1000, 3000]).low.min() >= 0.0
+    assert f.law_at([100, 3000]).low.min() >= 0.0
     # A log-density may well cross zero.
     crossing = forecast(LossCurve(S, 5.0 - np.log(S)), horizon=3000)
     assert crossing.final_loss.low < 0.0
@@ -219,6 +236,8 @@ def test_nothing_known_is_nan_of_the_right_shape() -> None:
     assert np.isnan(f.final_loss.mid)
     assert np.isnan(f.loss_at([[1, 2], [3, 4]]).mid).all()
     assert np.shape(f.loss_at([[1, 2], [3, 4]]).mid) == (2, 2)
+    assert np.isnan(f.law_at([[1, 2], [3, 4]]).mid).all()
+    assert np.shape(f.law_at([[1, 2], [3, 4]]).mid) == (2, 2)
     assert np.isnan(f.probability_below(1.0))
     assert np.isnan(f.probability_gain_above(1.0))
     assert np.isnan(f.steps_to(1.0).mid)
@@ -271,6 +290,8 @@ def test_steps_beyond_sense_are_refused(rng: np.random.Generator) -> None:
     f = forecast(run(rng, 500), horizon=3000)
     with pytest.raises(ValueError, match="S >= 0"):
         f.loss_at([-1])
+    with pytest.raises(ValueError, match="S >= 0"):
+        f.law_at([-1])
     with pytest.raises(ValueError, match="converged_loss"):
         f.loss_at(np.inf)
     assert np.isinf(f.steps_to(-5.0).mid)

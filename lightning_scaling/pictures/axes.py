@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "axes_or_new",
     "check_stop",
+    "explain",
     "face_of",
     "first_step",
     "ink_of",
@@ -36,6 +37,10 @@ FIRST_SHARE = 0.01
 SIZE = (5.6, 3.7)
 #: Points that carry the noise of a run; fewer tell none.
 _LEAST_POINTS = 3
+#: Sigmas off its neighbours at which a window would lose its say: here none does.
+_ANY = 1e9
+#: Label of the line at a stop.
+STOP = "stop"
 
 
 def new_figure(width: float, height: float, *, face: str | None = None, dpi: float | None = None) -> Figure:
@@ -90,7 +95,7 @@ def windows(curve: LossCurve, end: float, per_e_fold: int) -> FitData | None:
         return None
     now = max(float(curve.step), float(curve.S[-1]), 1.0)
     e_folds = math.log(now / first_step(curve, end)) + 1e-9
-    return reduce_curve(compact(curve), windows_per_e_fold=per_e_fold, e_folds=e_folds, outlier=math.inf)
+    return reduce_curve(compact(curve), windows_per_e_fold=per_e_fold, e_folds=e_folds, outlier=_ANY)
 
 
 def first_step(curve: LossCurve, end: float) -> float:
@@ -109,7 +114,8 @@ def step_axis(axes: Axes, end: float) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
     axes.spines[["top", "right"]].set_visible(False)
-    first = axes.get_xlim()[0]
+    first, last = axes.get_xlim()
+    end = min(end, last)
     axes.spines["bottom"].set_bounds(first, end)
     if end > 1e4 * first:
         subs: tuple[float, ...] = (1.0,)
@@ -138,7 +144,7 @@ def loss_axis(axes: Axes) -> None:
 def mark_stop(axes: Axes, stop: float, *, words: bool = True) -> None:
     """Draw a line at the step at which a run was or would have been stopped, with its step in words at the foot."""
     ink = ink_of(axes)
-    axes.axvline(stop, color=ink, lw=1.2, ls=(0, (4, 2)), zorder=3.8, label="stop")
+    axes.axvline(stop, color=ink, lw=1.2, ls=(0, (4, 2)), zorder=3.8, label=STOP)
     if not words:
         return
     first, last = axes.get_xlim()
@@ -164,6 +170,30 @@ def check_stop(stop: float | None) -> None:
     """
     if stop is not None and not 1.0 <= stop < math.inf:
         raise ValueError(f"Expected stop to be a step >= 1, got {stop!r}, so pass None where no rule stopped the run.")
+
+
+def explain(axes: Axes, loc: str, *, title: str | None = None, **how: Any) -> None:
+    """Put a legend on the axes, over what lies behind it; lines at a stop have words of their own."""
+    handles, labels = axes.get_legend_handles_labels()
+    told = [(handle, label) for handle, label in zip(handles, labels, strict=True) if label != STOP]
+    if not told:
+        return
+    style: dict[str, Any] = {
+        "loc": loc,
+        "title": title,
+        "labelcolor": ink_of(axes),
+        "fontsize": "small",
+        "frameon": True,
+        "facecolor": axes.get_facecolor(),
+        "edgecolor": "none",
+        "framealpha": 0.8,
+        "borderpad": 0.1,
+        "borderaxespad": 0.2,
+        "handletextpad": 0.5,
+    }
+    legend = axes.legend([handle for handle, _ in told], [label for _, label in told], **(style | how))
+    legend.set_zorder(6)
+    legend.get_title().set_color(ink_of(axes))
 
 
 def note(axes: Axes, words: str, x: float, y: float, **how: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import betaincinv, ndtri
 
 from lightning_scaling.ledger import ForecastLedger, ForecastRecord
-from lightning_scaling.pictures.axes import axes_or_new, face_of, ink_of, note
+from lightning_scaling.pictures.axes import axes_or_new, explain, face_of, note
 from lightning_scaling.pictures.colours import COLOURS, GREY
 from lightning_scaling.store.run import StoredRun
 from lightning_scaling.track_record import errors_in_sigmas
@@ -82,11 +82,12 @@ def plot_calibration(
     axes.plot([0.0, 1.0], [0.0, 1.0], color=GREY, lw=1.0, zorder=1.5)
     told = {level for score in scores for level in ([z[0] for z in score.errors] or [score.level])}
     drawn: set[bool] = set()
-    for level in sorted(told.union(_LEVELS if any(score.errors for score in scores) else ())):
+    more = set(_LEVELS) - told if any(score.errors for score in scores) else set()
+    for level in [*sorted(told), *sorted(more)]:
         shares = [share for score in scores if math.isfinite(share := score.share(level))]
         low, mid, high = _binomial(float(np.mean(shares)), len(shares))
         own = level in told
-        words = "as told" if own else "other levels, read off it"
+        words = "as told" if own else "other levels, read off these"
         axes.plot([level, level], [low, high], color=COLOURS[2], lw=1.6, alpha=0.8, zorder=2)
         axes.scatter(
             [level],
@@ -105,9 +106,10 @@ def plot_calibration(
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks([0.0, 0.25, 0.5, 0.75, 1.0], ["0", "25 %", "50 %", "75 %", "100 %"])
     n_runs, n = len(scores), sum(score.n_forecasts for score in scores)
-    counts = f"{n_runs} run{'s' * (n_runs != 1)},\n{n} forecast{'s' * (n != 1)}\nbars: 90 %, binomial\nin the runs"
+    counts = f"{n_runs} run{'s' * (n_runs != 1)}, {n} forecast{'s' * (n != 1)}\n"
+    counts += f"bars: {100.0 * _BARS:g} %, binomial,\nof {n_runs} trial{'s' * (n_runs != 1)}"
     note(axes, counts, 0.04, 0.98)
-    axes.legend(loc="lower right", labelcolor=ink_of(axes), fontsize="small", frameon=False, handletextpad=0.3)
+    explain(axes, "lower right")
     return axes
 
 

@@ -13,6 +13,8 @@ __all__ = ["COLOURS", "DARK", "GREY", "LIGHT", "Ground", "contrast", "ramp", "ti
 COLOURS = ("#d9660f", "#12997a", "#3a6fd8", "#cf5fa5")
 #: Losses and learning rates are drawn half way between black and white.
 GREY = "0.5"
+#: Share of its colour in a band, on a light and on a dark ground [1].
+_STRENGTH = (0.3, 0.42)
 #: Sequential map of model sizes, and the least contrast at which its colours are used.
 _MAP, _LEAST_CONTRAST, _MAP_POINTS = "plasma", 3.0, 256
 
@@ -54,16 +56,18 @@ def contrast(one: object, other: object) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def tint(colour: str, face: Colour, strength: float = 0.3) -> Colour:
+def tint(colour: str, face: Colour, strength: float | None = None) -> Colour:
     """Return a colour thinned with the ground, opaque where that is: then bands that overlap do not mix.
 
     Args:
         colour: The colour.
         face: The ground, as red, green, blue and opacity.
-        strength: Share of the colour [1].
+        strength: Share of the colour [1]; default: more of it on a dark ground, where bands are hard to see.
     """
     from matplotlib.colors import to_rgb
 
+    if strength is None:
+        strength = _STRENGTH[_luminance(face[:3]) < 0.2]
     r, g, b = to_rgb(colour)
     if face[3] < 1.0:
         return r, g, b, strength

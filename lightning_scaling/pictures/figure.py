@@ -12,8 +12,9 @@ from lightning_scaling.curve import LossCurve
 from lightning_scaling.fit.data import compact
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.ledger import ForecastRecord, recent_loss
-from lightning_scaling.pictures.axes import mark_stop, new_figure
-from lightning_scaling.pictures.forecasts import plot_forecast, plot_schedule
+from lightning_scaling.pictures.axes import mark_stop, new_figure, step_axis
+from lightning_scaling.pictures.colours import COLOURS
+from lightning_scaling.pictures.forecasts import plot_forecast, plot_schedule, tells
 from lightning_scaling.pictures.record import plot_record
 from lightning_scaling.pictures.residuals import plot_residuals
 from lightning_scaling.pictures.theme import dress, ground
@@ -74,9 +75,10 @@ def run_figure(
     panels: list[tuple[float, Callable[[Axes], object]]] = [
         (_COURSE, lambda ax: plot_forecast(short, forecasts, ax=ax, truth=truth, stop=stop))
     ]
-    law = next((f for f in reversed(forecasts) if math.isfinite(float(f.law_at(max(f.step, 1)).mid))), None)
-    if residuals and law is not None:
-        panels.append((_RESIDUALS, lambda ax: plot_residuals(short, law, ax=ax)))
+    known = [f for f in forecasts if tells(f)]
+    if residuals and known and math.isfinite(float(known[-1].law_at(max(curve.step, 1)).mid)):
+        colour = COLOURS[(len(known) - 1) % len(COLOURS)]
+        panels.append((_RESIDUALS, lambda ax: plot_residuals(short, known[-1], ax=ax, colour=colour)))
     if len(records):
         panels.append((_RECORD, lambda ax: plot_record(records, ax=ax, truth=truth)))
     if schedule is not None:
@@ -91,6 +93,11 @@ def run_figure(
         if stop is not None and k:
             mark_stop(ax, stop, words=False)
         ax.set_xlabel("optimizer step" if k + 1 == len(panels) else "")
+    first, last = column[0].get_xlim()
+    if end is not None and end > last:  # known from the schedule or the record alone
+        column[0].set_xlim(first, 1.1 * end)
+        for ax in column:
+            step_axis(ax, float(end))
     figure.align_ylabels(column)
     return figure
 

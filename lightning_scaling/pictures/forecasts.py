@@ -29,11 +29,11 @@ from lightning_scaling.schedule import LRSchedule
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_forecast", "plot_schedule"]
+__all__ = ["plot_forecast", "plot_schedule", "tells"]
 
 FloatArray = NDArray[np.float64]
 
-_BAND_POINTS = 200
+_BAND_POINTS = 120
 #: Room to the right of the planned end for the intervals there, as a factor on the axis of steps.
 _ROOM = 1.9
 
@@ -70,7 +70,7 @@ def plot_forecast(
         raise ValueError("Expected a curve with points, got none, so wait for the first steps of the run.")
     check_stop(stop)
     axes = axes_or_new(ax)
-    known = [f for f in forecasts if _knows(f)]
+    known = [f for f in forecasts if tells(f)]
     horizon = max((f.horizon for f in known if f.horizon is not None), default=None)
     end = float(curve.step if horizon is None else max(horizon, curve.step))
     if truth is None and horizon is not None and curve.step >= horizon:
@@ -132,12 +132,14 @@ def plot_schedule(schedule: LRSchedule, *, ax: Axes | None = None) -> Axes:
     axes.set(xscale="log", xlabel="optimizer step", ylim=(0.0, 1.1))
     axes.set_yticks([0.0, 1.0], ["0", "peak"])
     words = "learning rate" if schedule.known else "learning rate, as far as known"
-    axes.text(0.5, 0.35, words, transform=axes.transAxes, ha="center", va="center", color=ink_of(axes))
+    ground = {"facecolor": tint(GREY, face_of(axes), 0.25), "edgecolor": "none", "pad": 1.0}
+    axes.text(0.5, 0.35, words, transform=axes.transAxes, ha="center", va="center", color=ink_of(axes), bbox=ground)
     step_axis(axes, float(schedule.horizon))
     return axes
 
 
-def _knows(forecast: Forecast) -> bool:
+def tells(forecast: Forecast) -> bool:
+    """Return whether a forecast has anything to draw."""
     return not (math.isnan(float(forecast.present_loss.mid)) and math.isnan(float(forecast.final_loss.mid)))
 
 
@@ -165,6 +167,7 @@ def _draw_flag(axes: Axes, forecast: Forecast, since: float, k: int, colour: str
         va="top",
         color=colour,
         fontweight="bold",
+        bbox={"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
         arrowprops={
             "arrowstyle": "-",
             "color": colour,

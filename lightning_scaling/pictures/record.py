@@ -13,6 +13,7 @@ from lightning_scaling.ledger import ForecastRecord
 from lightning_scaling.pictures.axes import (
     axes_or_new,
     check_stop,
+    explain,
     ink_of,
     limit_steps,
     mark_stop,
@@ -77,14 +78,15 @@ def plot_record(
     _draw(axes, steps, low, mid, high, counts, usable=True, label=_level(records))
     told = truth is not None and math.isfinite(truth)
     if truth is not None and told:
-        axes.axhline(truth, color=ink_of(axes), lw=1.2, zorder=2.8, label=f"ended at {truth:.4g}")
+        line = [axes.get_xlim()[0], end]
+        axes.plot(line, [truth, truth], color=ink_of(axes), lw=1.2, zorder=2.8, label=f"ended at {truth:.4g}")
     shown = counts if counts.any() else known
     if shown.any() or (truth is not None and told):
         axes.set_ylim(*_loss_range(low[shown], mid[shown], high[shown], truth if told else None))
     if stop is not None:
         mark_stop(axes, stop)
     if known.any() or told:
-        axes.legend(loc="upper right", labelcolor=ink_of(axes), fontsize="small", frameon=False, borderaxespad=0.2)
+        explain(axes, "upper right")
     if not known.all():
         silent = f"{int((~known).sum())} of {len(records)} forecasts knew nothing of the end yet"
         place = (0.02, 0.03, "left", "bottom") if known.any() else (0.5, 0.5, "center", "center")

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from lightning_scaling.joint import JointFit
 from lightning_scaling.laws import Frontier
 from lightning_scaling.laws.shape import training_flop
-from lightning_scaling.pictures.axes import axes_or_new, face_of, ink_of, loss_axis, note, of_size, windows
+from lightning_scaling.pictures.axes import (
+    axes_or_new,
+    explain,
+    face_of,
+    ink_of,
+    loss_axis,
+    note,
+    of_size,
+    step_axis,
+    windows,
+)
 from lightning_scaling.pictures.colours import Colour, ramp, tint
 from lightning_scaling.store.run import StoredRun
 
@@ -71,8 +81,10 @@ def plot_sizes(runs: Iterable[StoredRun], *, joint: JointFit | None = None, ax: 
         for one in {member.N: member for member in sorted(family, key=lambda m: m.step)}.values():
             S = np.geomspace(min(joint.steps[0], one.step), one.step, _LINE_POINTS)
             axes.plot(S, joint.loss(one.N, S).mid, color=one.colour, lw=1.1, zorder=3)
+        axes.plot([], [], color=ink_of(axes), lw=1.1, label="joint law")
     _finish(axes, family, joint)
     axes.set_xlabel("optimizer step")
+    step_axis(axes, max(one.step for one in family))
     return axes
 
 
@@ -87,7 +99,8 @@ def plot_frontier(
     Args:
         runs: Stored runs; those without N or batch size, or with too few points, are left out.
         joint: A law with a frontier. That of a `JointFit` holds at the batch size of its runs, which these must share;
-            it is drawn with its interval. That of a `Frontier` is in C_min, which a run at any batch size exceeds.
+            it is drawn with its interval, where it was fitted. That of a `Frontier` is in C_min, which a run at any
+            batch size exceeds.
         ax: Where to draw; default: a new figure.
 
     Returns:
@@ -108,12 +121,12 @@ def plot_frontier(
     axes.step(at, lowest, where="post", color=ink, lw=1.4, zorder=4, label="lowest so far")
     limits = axes.get_ylim()
     if joint is not None and not (isinstance(joint, JointFit) and joint.reason):
-        line = np.geomspace(at[0], at[-1], _LINE_POINTS)
+        line = np.geomspace(max(_begins(joint, family), at[0]), at[-1], _LINE_POINTS)
         low, mid, high = _law(joint, family, line)
         axes.fill_between(line, low, high, color=tint(ink, face_of(axes), 0.18), lw=0, zorder=1.5)
         name = "law" if isinstance(joint, JointFit) else "law, in C_min"
         axes.plot(line, mid, color=ink, lw=1.2, ls=(0, (4, 2)), zorder=4, label=name)
-        axes.set_ylim(min(limits[0], float(np.nanmin(mid))), limits[1])
+        axes.set_ylim(min(limits[0], 0.99 * float(np.nanmin(mid))), limits[1])
     _finish(axes, family, joint if isinstance(joint, JointFit) else None)
     axes.set_xlabel("compute 6 N B S [FLOP]")
     return axes
@@ -157,11 +170,7 @@ def _finish(axes: Axes, family: Sequence[_Member], joint: JointFit | None) -> No
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_yscale() == "log":
         loss_axis(axes)
-    ink = ink_of(axes)
-    legend = axes.legend(
-        title="N", labelcolor=ink, fontsize="small", frameon=False, markerscale=1.8, handletextpad=0.4, borderaxespad=0
-    )
-    legend.get_title().set_color(ink)
+    explain(axes, "upper right", title="N", markerscale=1.8, borderaxespad=0.0)
     if joint is not None and joint.reason:
         note(axes, "no joint law of these runs", 0.02, 0.03, va="bottom")
 
@@ -172,6 +181,12 @@ def _envelope(C: FloatArray, L: FloatArray) -> tuple[FloatArray, FloatArray]:
     C, lowest = C[order], np.minimum.accumulate(L[order])
     falls = np.concatenate(([True], np.diff(lowest) < 0.0))
     return np.append(C[falls], C[-1]), np.append(lowest[falls], lowest[-1])
+
+
+def _begins(joint: JointFit | Frontier, family: Sequence[_Member]) -> float:
+    """Return the compute of the smallest model at the first step that was fitted [FLOP]."""
+    first = min(family, key=lambda one: one.N)
+    return 0.0 if isinstance(joint, Frontier) else float(training_flop(first.N, first.B or 1.0, joint.steps[0]))
 
 
 def _law(joint: JointFit | Frontier, family: Sequence[_Member], C: FloatArray) -> tuple[FloatArray, ...]:

@@ -9,6 +9,8 @@ import pytest
 from lightning_scaling import CurveBuilder, Forecast, LossCurve, LRSchedule, forecast
 from lightning_scaling.ledger import recent_loss
 from lightning_scaling.pictures import plot_forecast, plot_schedule
+from lightning_scaling.store.example import example_store
+from lightning_scaling.verdict import Verdict
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -44,6 +46,10 @@ def dots(ax: Any) -> np.ndarray:
 
 def bands(ax: Any) -> list[Any]:
     return [c for c in ax.collections if c.get_label() != "training loss"]
+
+
+def stops(ax: Any) -> list[float]:
+    return [float(line.get_xdata()[0]) for line in ax.lines if line.get_label() == "stop"]
 
 
 def lines_across(ax: Any) -> list[float]:
@@ -174,3 +180,44 @@ def test_the_two_share_an_axis_of_steps(curve: LossCurve, tmp_path: Any) -> None
     assert max(strip.get_xticks()) <= HORIZON
     figure.savefig(tmp_path / "both.png")
     assert (tmp_path / "both.png").stat().st_size > 10_000
+
+
+def test_a_stop_is_a_line_at_its_step_with_words(curve: LossCurve) -> None:
+    ax = plot_forecast(curve.until(2800), [forecast_at(curve, 0.5)], stop=2400)
+    assert stops(ax) == [2400]
+    [words] = [text for text in ax.texts if "stop" in text.get_text()]
+    assert words.get_text() == "stop at 2 400"
+    assert words.get_ha() == "right"
+    assert stops(plot_forecast(curve)) == []
+
+
+@pytest.mark.parametrize("stop", [2, 9000])
+def test_a_stop_outside_the_picture_widens_it(curve: LossCurve, stop: int) -> None:
+    ax = plot_forecast(curve, stop=stop)
+    low, high = ax.get_xlim()
+    assert low < stop < high
+    ax.figure.canvas.draw()
+
+
+@pytest.mark.parametrize("stop", [0, -3, np.nan, np.inf])
+def test_a_stop_that_is_no_step_is_an_error(curve: LossCurve, stop: float) -> None:
+    with pytest.raises(ValueError, match="Expected stop to be a step >= 1"):
+        plot_forecast(curve, stop=stop)
+
+
+def test_a_forecast_from_before_the_picture_begins_where_the_picture_does(curve: LossCurve) -> None:
+    early = forecast(curve.until(25), horizon=HORIZON, lr_schedule=SCHEDULE)
+    ax = plot_forecast(curve, [early])
+    [band] = bands(ax)
+    assert band.get_paths()[0].vertices[:, 0].min() >= 0.01 * HORIZON > early.step
+    assert ax.texts[0].xy[0] >= ax.get_xlim()[0]
+
+
+def test_a_forecast_that_rests_on_kin_is_drawn(curve: LossCurve) -> None:
+    store = [run for run in example_store() if run.horizon == 1000]
+    like = store[3]
+    start = like.curve.until(20)
+    borrowed = forecast(start, horizon=1000, lr_schedule=like.lr_schedule, store=store[:3] + store[4:])
+    assert borrowed.verdict is Verdict.BORROWED
+    [band] = bands(plot_forecast(start, [borrowed]))
+    assert band.get_paths()[0].vertices[:, 1].min() == pytest.approx(float(borrowed.loss_at(1000).low), rel=1e-6)
