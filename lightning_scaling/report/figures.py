@@ -18,7 +18,7 @@ from lightning_scaling.pictures import (
 )
 from lightning_scaling.report.markup import Markup, tag
 from lightning_scaling.report.run_story import RunStory
-from lightning_scaling.report.store_story import StoreStory
+from lightning_scaling.report.store_story import JUDGED, StoreStory
 from lightning_scaling.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ __all__ = ["calibration_picture", "has_pictures", "run_picture", "size_pictures"
 
 #: Width and height of the pictures of a store [inches].
 _SIZE = 6.4, 4.2
-#: Runs whose calibration is drawn at most, the newest: reading the forecasts of one takes milliseconds.
-_MOST = 300
 
 
 def has_pictures() -> bool:
@@ -38,29 +36,35 @@ def has_pictures() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def run_picture(story: RunStory) -> Markup:
-    """Return the picture of a run: its losses and forecasts, what the law leaves, its record and its learning rate."""
+def run_picture(story: RunStory) -> Markup | None:
+    """Return the picture of a run: its losses and forecasts, what the law leaves, its record and its learning rate.
+
+    None where there is nothing to draw.
+    """
     run = story.run
     over = story.state == "finished"
     records = [r for r in story.ledger.records if r.verdict is not Verdict.DIVERGED]
+    told = sum(r.verdict.usable for r in records)
 
     def draw(dark: bool) -> Figure:
         return run_figure(
             run.curve,
             story.pictured,
             schedule=run.schedule,
-            records=records if len(records) > 1 else (),
+            records=records if told > 1 else (),
             truth=story.truth if over and math.isfinite(story.truth) else None,
             stop=float(run.curve.step) if story.state == "stopped" else None,
             dark=dark,
         )
 
+    if not len(run.curve):
+        return None
     return _figure(draw, _run_in_words(story), _CAPTION.format(100.0 * story.forecast.level))
 
 
 def calibration_picture(story: StoreStory) -> Markup | None:
     """Return the picture of how often intervals held; None where no forecast can be held against an end."""
-    runs = story.finished[-_MOST:]
+    runs = story.finished[-JUDGED:]
     caption = "Where dots lie below the line, intervals held less often than they should have."
     alt = f"Share of intervals that held against the share that should have: {story.record}."
     return _unless_refused(lambda ax: plot_calibration(runs, ax=ax), alt, caption, size=(4.4, 4.4), class_="small")

@@ -9,7 +9,7 @@ from lightning_scaling.advice import Action, Advice
 from lightning_scaling.advice.words import evidence_of, percent, thousands
 from lightning_scaling.alternatives import Alternative
 from lightning_scaling.interval import Interval
-from lightning_scaling.ledger import holds
+from lightning_scaling.ledger import ForecastRecord, holds
 from lightning_scaling.replay import Outcome, Stop
 from lightning_scaling.report.figures import has_pictures, run_picture
 from lightning_scaling.report.markup import Markup, Part, table, tag
@@ -21,6 +21,8 @@ __all__ = ["NO_PICTURES", "run_page"]
 
 NO_PICTURES = "There are no pictures, because matplotlib is not installed: pip install 'lightning-scaling[plot]'."
 
+#: Standard error of an end, as a share of it, from which on it is shown.
+_NO_NOISE = 1e-6
 _ACTION = {Action.STOP: ("stop", "bad"), Action.CONTINUE: ("go on", "good"), Action.WAIT: ("wait", "wait")}
 _OUTCOME = {
     Outcome.RIGHT_STOP: "good",
@@ -138,6 +140,8 @@ def _cards(story: RunStory) -> Iterator[tuple[str, Part, Part]]:
         yield "loss now", f.present_loss.short(), "free of the noise of single steps"
         if f.rises_since is None:
             yield "still to fall", f.remaining_gain.short(), _range(f.remaining_gain)
+    if story.state == "broken" and len(run.curve):
+        yield "last finite loss", f"{run.curve.L[-1]:.4g}", f"at step {thousands(run.curve.S[-1])}"
     if run.horizon is not None and run.curve.step < run.horizon:
         done = f"{100.0 * run.curve.step / run.horizon:.0f} %"
         yield "done", done, f"step {thousands(run.curve.step)} of {thousands(run.horizon)}"
@@ -158,18 +162,17 @@ def _range(interval: Interval) -> str:
 
 
 def _measured(x: float, error: float) -> str:
-    return Interval(x - error, x, x + error, 0.68).short() if error > 0.0 else f"{x:.4g}"
+    # Where the noise is not known, its place is held by next to nothing.
+    return Interval(x - error, x, x + error, 0.68).short() if error > _NO_NOISE * abs(x) else f"{x:.4g}"
 
 
 # The picture and the ledger ---------------------------------------------------------------------------------------
 
 
 def _picture(story: RunStory) -> Markup | None:
-    if not len(story.run.curve):
-        return None
     if not has_pictures():
         return section("The run", tag("p", NO_PICTURES, class_="note"))
-    return section("The run", run_picture(story))
+    return None if (drawn := run_picture(story)) is None else section("The run", drawn)
 
 
 def _judged(story: RunStory) -> list[tuple[float, Interval, float, bool]]:
@@ -178,15 +181,19 @@ def _judged(story: RunStory) -> list[tuple[float, Interval, float, bool]]:
     Only those count that could be used, and that spoke of the end that the run then had.
     """
     found = []
-    rows = story.ledger.at_tenths()
     horizon = _spoken_of(story)
-    for _, record in rows:
+    for record in _tenths(story):
         loss = record.final_loss
         if math.isnan(story.truth) or horizon is None or not _counts(record.verdict, record.horizon, horizon, loss):
             continue
         off = float(loss.mid) - story.truth
         found.append((record.step / horizon, loss, off, holds(loss, story.truth, story.error)))
     return found
+
+
+def _tenths(story: RunStory) -> list[ForecastRecord]:
+    """Return the newest forecast of each tenth of the run; in a run of a few steps some tenths share one."""
+    return list({record.step: record for _, record in story.ledger.at_tenths()}.values())
 
 
 def _spoken_of(story: RunStory) -> int | None:
@@ -200,13 +207,13 @@ def _counts(verdict: Verdict, spoken: int | None, horizon: int, loss: Interval) 
 
 def _ledger(story: RunStory) -> Markup:
     title = "What was forecast, and what happened" if story.state == "finished" else "What was forecast so far"
-    horizon, rows = _spoken_of(story), story.ledger.at_tenths()
+    horizon, rows = _spoken_of(story), _tenths(story)
     if horizon is None or not rows:
         why = "the planned end is not known" if horizon is None else "the run was too short for one"
         return section(title, tag("p", f"There is no forecast of the final loss: {why}."))
-    known, level = not math.isnan(story.truth), rows[-1][1].final_loss.level
+    known, level = not math.isnan(story.truth), rows[-1].final_loss.level
     cells: list[list[Part]] = []
-    for _, record in rows:
+    for record in rows:
         loss = record.final_loss
         usable = record.verdict.usable and math.isfinite(float(loss.mid))
         said = _bounds(loss, level) if usable else "none"
@@ -304,9 +311,10 @@ def _alternatives(story: RunStory) -> Markup | None:
     head = ["what", "ends at step", "ends at", "difference", "steps", *(["time"] if priced else [])]
     head += [*(["money"] if paid else []), "verdict"]
     sentences = [tag("p", one.sentence()) for one in story.alternatives]
-    note = "What a decay brings that the run has not shown is known from other runs only."
+    decays = any(one.decay_steps is not None for one in story.alternatives)
+    note = "What a decay brings that the run has not shown is known from other runs only." if decays else None
     shown = table(head, rows, "other ways to go on", left=(0, 2, 3, len(head) - 1))
-    return section("Other ways to go on", sentences, shown, tag("p", note, class_="note"))
+    return section("Other ways to go on", sentences, shown, tag("p", note, class_="note") if note else None)
 
 
 def _alternative_row(one: Alternative, *, priced: bool, paid: bool) -> list[Part]:

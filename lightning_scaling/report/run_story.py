@@ -102,7 +102,7 @@ def tell(
         remade=remade,
         truth=truth,
         error=error,
-        advice=advise(newest, list(asked.values())),
+        advice=advise(newest, list((judged if state == "broken" else asked).values())),
         opinions=() if over else tuple((words, rule.judge(newest)) for words, rule in judged.items()),
         stops=stops,
         alternatives=() if state != "running" else _alternatives(run, newest, price, kin),

@@ -17,7 +17,7 @@ from lightning_scaling.report.figures import calibration_picture, has_pictures, 
 from lightning_scaling.report.markup import Markup, Part, table, tag
 from lightning_scaling.report.page import cards, page, section
 from lightning_scaling.report.run_report import NO_PICTURES
-from lightning_scaling.report.store_story import FIRST, StoreStory, end_of
+from lightning_scaling.report.store_story import FIRST, JUDGED, StoreStory, end_of
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.store import StoredRun
 from lightning_scaling.track_record import KEY
@@ -103,6 +103,8 @@ def _record(story: StoreStory) -> Markup | None:
         "end; that is a mean of noisy steps, which is allowed for. Forecasts of one run err together, so the count is "
         "of fewer independent cases than it says."
     )
+    if len(story.finished) > JUDGED:
+        note += f" Of {thousands(len(story.finished))} finished runs the newest {JUDGED} are in the table."
     shown = table(head, rows, title, left=())
     picture = calibration_picture(story) if has_pictures() else None
     return section(title, tag("div", [tag("div", shown, tag("p", note, class_="note")), picture], class_="columns"))

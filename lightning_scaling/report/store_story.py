@@ -16,8 +16,11 @@ from lightning_scaling.planner import Explored, Plan, PlanLaws, plan
 from lightning_scaling.store import RunStore, StoredRun
 from lightning_scaling.track_record import TrackRecord
 
-__all__ = ["Family", "StoreStory", "Tenth", "tell_store"]
+__all__ = ["JUDGED", "Family", "StoreStory", "Tenth", "end_of", "tell_store"]
 
+#: Finished runs whose forecasts are held against their ends one by one, the newest: reading those of one takes
+#: milliseconds. The record counts all.
+JUDGED = 300
 #: Runs of the joint fit at most, one per size, and the share of each that is left out as transient.
 _MOST_SIZES, FIRST = 12, 0.2
 #: Sizes that tell a law, and points that a run of it has at least.
@@ -71,7 +74,7 @@ class StoreStory:
         runs: Its runs, oldest first.
         skipped: Files that could not be read, and why.
         record: What the forecasts of the finished runs were worth.
-        tenths: The same in each tenth of the runs.
+        tenths: The same in each tenth of the newest runs.
         family: Runs that differ in size alone; None where there are none.
         joint: The law fitted to them; None where they ran at no constant rate, or are too few.
         plans: What the law says of budgets, by multiples of the largest run's compute.
@@ -114,7 +117,7 @@ def tell_store(store: RunStore, *, level: float = 0.9) -> StoreStory:
         runs=runs,
         skipped=store.skipped(),
         record=TrackRecord.of(finished),
-        tenths=_tenths(finished),
+        tenths=_tenths(finished[-JUDGED:]),
         family=family,
         joint=joint,
         plans=plans,

@@ -105,7 +105,9 @@ class Browser:
         self.requests.clear()
         self._ask("Page.navigate", url=path.resolve().as_uri())
         self._until("document.readyState === 'complete' && location.protocol === 'file:'")
-        self.value("Promise.all([...document.images].filter(i => i.offsetParent).map(i => i.decode())).then(() => 1)")
+        self.value(
+            "Promise.allSettled([...document.images].filter(i => i.offsetParent).map(i => i.decode())).then(() => 1)"
+        )
         self.requests = [url for url in self.requests if not url.startswith(("data:", "about:", path.as_uri()))]
 
     def value(self, expression: str) -> Any:
