@@ -78,7 +78,8 @@ def _report_store(
                 raise ValueError("Expected --run beside a rule or a price, got a whole store, so name one run of it.")
             _write(out, store, **common)
             n, skipped = len(store), len(store.skipped())
-            typer.echo(f"{n} run{'s' * (n != 1)} in {store.url}{f', {skipped} files skipped' * bool(skipped)}")
+            left_out = f", {skipped} file{'s' * (skipped != 1)} skipped" if skipped else ""
+            typer.echo(f"{n} run{'s' * (n != 1)} in {store.url}{left_out}")
         elif run not in store:
             raise ValueError(f"Expected a run of {store.url}, got '{run}', so name one of it by its id.")
         else:

@@ -16,6 +16,7 @@ from lightning_scaling.pictures import (
     run_figure,
     theme,
 )
+from lightning_scaling.pictures.axes import new_figure
 from lightning_scaling.report.markup import Markup, tag
 from lightning_scaling.report.run_story import RunStory
 from lightning_scaling.report.store_story import JUDGED, StoreStory
@@ -123,10 +124,8 @@ def _unless_refused(
     """Return a picture of single axes; None where there is nothing to draw."""
 
     def draw(dark: bool) -> Figure:
-        from matplotlib.figure import Figure
-
         with theme(dark):
-            drawn = Figure(figsize=size, layout="constrained")
+            drawn = new_figure(*size)
             plot(drawn.subplots())
         return drawn
 

@@ -322,10 +322,14 @@ def _alternative_row(one: Alternative, *, priced: bool, paid: bool) -> list[Part
     row: list[Part] = [name, thousands(one.other.horizon or 0), str(one.other.final_loss), str(one.difference)]
     row.append(f"{'+' if one.steps > 0 else '-'}{thousands(abs(one.steps))}")
     if priced:
-        row.append("–" if one.hours is None else f"{one.hours:+.3g} h")
+        row.append("–" if one.hours is None else f"{_signed(one.hours)} h")
     if paid:
-        row.append("–" if one.money is None else f"{one.money:+.3g}")
+        row.append("–" if one.money is None else _signed(one.money))
     return [*row, str(one.other.verdict)]
+
+
+def _signed(x: float) -> str:
+    return f"{x:+.3g}" if abs(x) < 999.5 else f"{x:+,.0f}".replace(",", " ")
 
 
 # What nobody can know ---------------------------------------------------------------------------------------------

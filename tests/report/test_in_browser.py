@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(installed() is None, reason="no Chromium on the 
 
 T = 1000
 PHONE, DESK = 360, 1600
-KINDS = ("running", "finished", "store", "words")
+KINDS = ("running", "store", "words")
 
 #: The least contrast of all text with what lies behind it, and the text that has it (WCAG 2, relative luminance).
 CONTRAST = """(() => {
@@ -64,7 +64,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "running": write_report(
             folder / "running.html", curve, horizon=T, lr_schedule=named_rates("wsd", T), rules=rules
         ),
-        "finished": write_report(folder / "finished.html", example_store()["w20-cosine-333-b16"]),
         "store": write_report(folder / "store.html", example_store()),
         "words": words,
     }
@@ -91,7 +90,7 @@ def test_a_report_reads_well(browser: Browser, pages: dict[str, Path], kind: str
     red, *_ = browser.value("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert red < 64 if dark else red > 192
     pictures = browser.value(PICTURES)
-    assert len(pictures) == {"running": 1, "finished": 1, "store": 3, "words": 0}[kind]
+    assert len(pictures) == {"running": 1, "store": 3, "words": 0}[kind]
     for wide, high, real, side in pictures:
         assert side == ("dark" if dark else "light")
         assert min(wide, high) > 200

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def is_sound(path: Path) -> bool:
     assert page.rstrip().endswith("</html>")
     assert names.count("h1") == names.count("title") == names.count("main") == 1
     assert levels[0] == 1
-    assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b <= a + 1 for a, b in pairwise(levels))
     assert dict(elements)["html"]["lang"] == "en-GB"
     assert {"script", "link", "iframe", "object", "svg", "b", "i"}.isdisjoint(names)
     for name, attributes in elements:
@@ -87,7 +88,6 @@ def half() -> LossCurve:
     return LossCurve(S[:500], losses(n=500), lr=RATES[:500], N=1e6, B=100.0, unit="nats/byte")
 
 
-@pytest.mark.usefixtures("pictures")
 def test_a_run_that_goes_on_is_told_with_forecast_advice_and_other_ways(tmp_path: Path, half: LossCurve) -> None:
     rules = {"target 1": TargetUnreachable(1.0)}
     price = Price(seconds_per_step=36.0, price_per_hour=2.0)
@@ -105,10 +105,10 @@ def test_a_run_that_goes_on_is_told_with_forecast_advice_and_other_ways(tmp_path
     assert re.search(r"\+1 000\+10 h\+20", text)
     assert "constant rate with a linear decay to" in text
     assert "1 000 000" in text  # N
-    assert page.read_text(encoding="utf-8").count("<img") == 2
 
 
-def test_the_ledger_of_a_run_that_is_over_says_what_its_forecasts_said(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("pictures")
+def test_the_page_of_a_run_that_is_over_says_what_its_forecasts_said(tmp_path: Path) -> None:
     run = example_store()["w20-cosine-333-b16"]
     page = write_report(tmp_path / "run.html", run)
     text, table = words(page), run.forecasts.table(run.final_loss, run.final_loss_error)
@@ -119,6 +119,7 @@ def test_the_ledger_of_a_run_that_is_over_says_what_its_forecasts_said(tmp_path:
     assert f"{held[1]} of 9 forecasts held it inside their interval" in text
     rows = re.findall(r"^ *\d0 % +(\d+)  (.*?\)) +([+-][\d.e-]+)  (yes|no)$", table, re.MULTILINE)
     assert len(rows) == 9
+    assert page.read_text(encoding="utf-8").count("<img") == 2  # one picture, light and dark
     for step, said, off, inside in rows:
         assert f"{step}{said.replace(', 90 %)', ')')}{off}{inside}" in text
 
@@ -220,7 +221,6 @@ def test_so_does_one_that_is_over(tmp_path: Path, name: str) -> None:
         assert "The run ended at 1 after 3 steps." in words(page)
 
 
-@pytest.mark.usefixtures("pictures")
 def test_a_store_is_told_with_its_runs_its_record_its_law_and_its_plans(tmp_path: Path) -> None:
     stored = write_report(tmp_path / "store.html", example_store())
     text = words(stored)
@@ -237,19 +237,18 @@ def test_a_store_is_told_with_its_runs_its_record_its_law_and_its_plans(tmp_path
     assert "fitted to 6 runs, one per size, the longest of each, batch 1 024" in text
     assert "irreducible loss" in text
     assert "100 times as much" in text
-    assert stored.read_text(encoding="utf-8").count("<img") == 6
 
 
-def test_a_store_of_a_thousand_runs_is_a_page_of_less_than_a_few_megabytes(tmp_path: Path) -> None:
+def test_a_store_of_many_runs_is_a_page_of_moderate_size(tmp_path: Path) -> None:
     files = sorted((ROOT / "lightning_scaling" / "example_store").glob("*.run.json"))
     folder = tmp_path / "runs"
     folder.mkdir()
     small = min(files, key=lambda file: file.stat().st_size)
-    for k in range(1000):
+    for k in range(400):
         shutil.copy(small, folder / f"run-{k}.run.json")
     page = write_report(tmp_path / "store.html", RunStore(folder))
-    assert page.stat().st_size < 2e6
-    assert page.read_text(encoding="utf-8").count('scope="row"') > 1000
+    assert page.stat().st_size < 1e6
+    assert page.read_text(encoding="utf-8").count('scope="row"') > 400
 
 
 def test_a_store_without_a_finished_run_or_without_any_is_a_page(tmp_path: Path, half: LossCurve) -> None:
@@ -304,11 +303,8 @@ def test_without_matplotlib_there_is_a_page_without_pictures(tmp_path: Path) -> 
     code = f"""
     import sys
     sys.modules["matplotlib"] = None
-    from lightning_scaling import write_report
-    from lightning_scaling.report import run_report, store_report
-from lightning_scaling.store.example import example_store
-    store = example_store()
-    write_report({str(tmp_path / "run.html")!r}, store["w12-cosine-333-b16"])
+    from lightning_scaling import LossCurve, write_report
+    write_report({str(tmp_path / "run.html")!r}, LossCurve([1, 2, 3], [3.0, 2.0, 1.0]), horizon=100)
     """
     subprocess.run([sys.executable, "-c", "\n".join(x.strip() for x in code.splitlines())], check=True, cwd=ROOT)
     page = tmp_path / "run.html"
