@@ -225,7 +225,8 @@ def _ledger(story: RunStory) -> Markup:
         elif known:
             row += ["–", "–"]
         another = usable and record.horizon != horizon
-        cells.append([*row, f"{record.verdict}{f', for an end at step {_steps(record.horizon)}' * another}"])
+        end = f", for an end at step {_steps(record.horizon)}" if another else ""
+        cells.append([*row, tag("div", f"{record.verdict}{end}", class_="narrow")])
     if known:
         cells.append(["100 %", thousands(horizon), f"ended at {_measured(story.truth, story.error)}", "", "", ""])
     said = f"forecast of the end ({100.0 * level:g} %)"
