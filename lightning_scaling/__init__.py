@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from lightning_scaling.noise_monitor import GradientNoiseMonitor
     from lightning_scaling.planner import Plan, PlanLaws, plan
     from lightning_scaling.recorder import CurveRecorder
+    from lightning_scaling.report.write import write_report
     from lightning_scaling.schedule import LRSchedule
     from lightning_scaling.store import RunStore, StoredRun
     from lightning_scaling.verdict import Verdict
@@ -102,6 +103,7 @@ __all__ = [
     "forecast",
     "longer",
     "plan",
+    "write_report",
 ]
 
 _MODULE_OF = {
@@ -151,6 +153,7 @@ _MODULE_OF = {
     "forecast": "forecast",
     "longer": "alternatives",
     "plan": "planner",
+    "write_report": "report.write",
 }
 
 

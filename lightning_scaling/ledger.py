@@ -15,7 +15,7 @@ from lightning_scaling.curve import LossCurve
 from lightning_scaling.interval import Interval
 from lightning_scaling.verdict import Verdict
 
-__all__ = ["ForecastLedger", "ForecastRecord", "recent_error", "recent_loss"]
+__all__ = ["ForecastLedger", "ForecastRecord", "holds", "recent_error", "recent_loss"]
 
 _INTERVALS = ("final_loss", "converged_loss", "present_loss", "remaining_gain", "alpha_S")
 _TENTHS = tuple(range(1, 10))
@@ -143,7 +143,7 @@ class ForecastLedger:
             row = [f"{100.0 * record.step / horizon:.0f} %", _thousands(record.step), _said(record, horizon)]
             loss = record.final_loss
             if known and record.verdict.usable and record.horizon == horizon and math.isfinite(float(loss.mid)):
-                inside = bool(_holds(loss, truth, error))
+                inside = holds(loss, truth, error)
                 usable, hits = usable + 1, hits + inside
                 row += [f"{float(loss.mid) - truth:+.2g}", "yes" if inside else "no"]
             cells.append(row)
@@ -231,11 +231,21 @@ def _last_part(curve: LossCurve, share: float) -> NDArray[np.bool_]:
     return np.asarray(last)
 
 
-def _holds(interval: Interval, truth: float, error: float) -> bool:
-    """Return whether an interval holds a truth that is measured with an error, at the level of the interval."""
+def holds(interval: Interval, truth: float, error: float = 0.0) -> bool:
+    """Return whether an interval holds a truth that is measured with an error, at the level of the interval.
+
+    Args:
+        interval: What was forecast.
+        truth: What happened [unit of the interval].
+        error: Standard error of that [same unit].
+
+    Example:
+        >>> holds(Interval(1.85, 1.87, 1.90, 0.9), 1.84), holds(Interval(1.85, 1.87, 1.90, 0.9), 1.84, error=0.02)
+        (False, True)
+    """
     noise = float(ndtri(0.5 + 0.5 * interval.level)) * error
     below, above = (float(x) for x in (interval.mid - interval.low, interval.high - interval.mid))
-    return -math.hypot(below, noise) <= truth - float(interval.mid) <= math.hypot(above, noise)
+    return bool(-math.hypot(below, noise) <= truth - float(interval.mid) <= math.hypot(above, noise))
 
 
 def _bounds(interval: Interval) -> tuple[Any, Any, Any]:

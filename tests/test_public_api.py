@@ -59,6 +59,7 @@ NAMES = [
     "forecast",
     "longer",
     "plan",
+    "write_report",
 ]
 
 

@@ -11,6 +11,7 @@ from lightning_scaling.cli.compare_command import compare
 from lightning_scaling.cli.forecast_command import forecast
 from lightning_scaling.cli.plan_command import plan
 from lightning_scaling.cli.replay_command import replay
+from lightning_scaling.cli.report_command import report
 from lightning_scaling.cli.runs_command import runs
 from lightning_scaling.cli.watch_command import watch
 
@@ -36,7 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (forecast, replay, watch, compare, plan):
+for _command in (forecast, replay, watch, compare, plan, report):
     app.command(epilog=_CODES)(_command)
 app.add_typer(runs, name="runs", epilog=_CODES)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.host.describe import describe_rates
+from lightning_scaling.describe import describe_rates
 from lightning_scaling.host.horizon import PlannedEnd, planned_end
 from lightning_scaling.host.lr import rates_ahead, scheduler_rates
 from lightning_scaling.host.settings import Settings

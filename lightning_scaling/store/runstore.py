@@ -64,6 +64,7 @@ class RunStore:
             ) from error
         self._known: dict[str, tuple[Hashable, StoredRun | None]] = {}
         self._warned: set[str] = set()
+        self._skipped: dict[str, str] = {}
 
     @property
     def url(self) -> str:
@@ -167,6 +168,15 @@ class RunStore:
         chosen = [run for run in found if state is None or run.state == state]
         return sorted(chosen, key=lambda run: (run.started, run.id))
 
+    def skipped(self) -> dict[str, str]:
+        """Return the files that are no run of this version, by name, each with what it is instead; all are left alone.
+
+        Raises:
+            StoreError: If the place cannot be read.
+        """
+        known = self._load()
+        return {name: self._skipped.get(name, "") for name in sorted(known) if known[name][1] is None}
+
     def forget(self, id: str) -> None:
         """Delete a run.
 
@@ -222,6 +232,7 @@ class RunStore:
         try:
             return StoredRun.of(_id_of(name), _parts_of(content))
         except Exception as error:  # no file may keep the others from being read
+            self._skipped[name] = str(error)
             if name not in self._warned:
                 self._warned.add(name)
                 say_warning(

@@ -343,6 +343,8 @@ def test_bad_files_are_skipped_with_one_warning_each_and_left_as_they_are(tmp_pa
     with pytest.warns(ScalingWarning) as said:
         assert [run.id for run in store] == [good]
     assert len(said) == len(bad)
+    assert sorted(store.skipped()) == sorted(name + END for name in bad)
+    assert store.skipped()["empty" + END] == "an empty file"
     for name in bad:
         assert (
             sum(f"Expected {name}{END} in {tmp_path} to be a run of schema 1, got " in str(w.message) for w in said)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lightning_scaling.host.describe import describe_rates
+from lightning_scaling.describe import describe_rates
 
 RAMP = np.linspace(0.002, 1.0, 500)
 X = np.linspace(0.0, 1.0, 9_500)
