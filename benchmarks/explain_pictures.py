@@ -12,7 +12,8 @@ from benchmarks.looks import Decay, Record
 from benchmarks.synthetic import Array, SyntheticRun
 from lightning_scaling import Forecast, LossCurve
 from lightning_scaling.fit.record import ORIGINS
-from lightning_scaling.report.plots import COLOURS, GREY, plot_schedule
+from lightning_scaling.pictures import plot_schedule
+from lightning_scaling.pictures.colours import COLOURS, GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from benchmarks.ladder_findings import Efficient, Ladder, Look, SizeLaw
 from lightning_scaling import LossCurve
 from lightning_scaling.batch_size.critical import CriticalBatchFit, steps_to_losses
 from lightning_scaling.joint import JointFit
-from lightning_scaling.report.plots import COLOURS, GREY
+from lightning_scaling.pictures.colours import COLOURS, GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

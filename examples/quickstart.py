@@ -98,7 +98,7 @@ def draw(monitor: ScalingLawMonitor, forecasts: list[Forecast], schedule: LRSche
     except ModuleNotFoundError:
         print("No picture: matplotlib is not installed (pip install 'lightning-scaling[plot]').")
         return
-    from lightning_scaling.report.plots import plot_forecast, plot_schedule
+    from lightning_scaling.pictures import plot_forecast, plot_schedule
 
     figure = Figure(figsize=(5.8, 4.5), layout="constrained")
     top, strip = figure.subplots(2, 1, sharex=True, height_ratios=[5, 1])

@@ -126,6 +126,38 @@ class Forecast:
             interval = Interval(low, mid, high, self.level)
         return interval
 
+    def law_at(self, S: ArrayLike) -> Interval:
+        """Return what the fitted law by itself says of the expected loss at steps S, past or future.
+
+        `loss_at` follows the losses that were seen, and carries on by how much the newest of them leave the law. This
+        does neither: what the losses lie off it shows where the run has left its law.
+
+        Args:
+            S: Optimizer steps >= 0 [steps], shape (...).
+
+        Returns:
+            Interval of the shape of S [unit of the loss]: how well the law is known, wide in the far past, which it
+            forgets on purpose. NaN where there is no law.
+
+        Raises:
+            ValueError: If a step is negative or not finite.
+
+        Example:
+            >>> from lightning_scaling import LossCurve, forecast
+            >>> S = np.arange(1, 2001)
+            >>> prediction = forecast(LossCurve(S=S, L=2.0 + 6.0 * S**-0.5), horizon=10_000)
+            >>> print(prediction.law_at([500, 1000]).mid.round(2), 2.27, 2.19)
+            [2.27 2.19] 2.27 2.19
+        """
+        steps = np.asarray(S, dtype=np.float64)
+        if steps.size and not (np.isfinite(steps).all() and steps.min() >= 0):
+            raise ValueError(f"Expected finite steps S >= 0, got {S!r:.80}. For S to infinity read converged_loss.")
+        if self._posterior is None or not steps.size:
+            return unknown(self.level, steps.shape)
+        flat = np.maximum(steps.ravel(), 0.5)
+        parts = [self._law(flat[i : i + _AT_ONCE]) for i in range(0, flat.size, _AT_ONCE)]
+        return joined([interval_of(part, self.level, (part.means.shape[1],)) for part in parts], steps.shape)
+
     def mixture_at(self, S: ArrayLike | None = None) -> GaussianMixture | None:
         """Return all that is known of the expected loss at steps S, as a mixture of normals.
 
@@ -239,6 +271,14 @@ class Forecast:
         means, sds = self._past.at(S[before], smooth=smooth)
         mixture.means[:, before], mixture.sds[:, before] = means, np.hypot(sds, self._posterior.floor)
         return mixture
+
+    def _law(self, S: FloatArray) -> GaussianMixture:
+        """Return mean and width of the law at steps S (P,), as one normal each."""
+        assert self._posterior is not None
+        if not isinstance(self._posterior, Posterior):
+            return self._posterior.loss(S)
+        mean, variance = self._posterior.elsewhere(self._posterior.schedule, S)
+        return GaussianMixture(np.ones(1), mean[None], np.sqrt(variance)[None], self._posterior.least)
 
     @cached_property
     def _final(self) -> GaussianMixture:

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 
 from lightning_scaling.ledger import ForecastLedger
 
-__all__ = ["KEY", "TrackRecord", "score"]
+__all__ = ["KEY", "TrackRecord", "errors_in_sigmas", "score"]
 
 #: Name under which a run's own score is kept in its store, and version of the way it is computed.
 KEY, _VERSION = "track_record", 1
@@ -37,22 +37,42 @@ def score(ledger: ForecastLedger, final_loss: float, error: float = 0.0) -> dict
         Plain numbers for `RunStore.derive`: how many forecasts counted (``n``), how many intervals held (``held``), the
         mean square of their errors in sigmas (``square``) and their ``level``. None where no forecast counts.
     """
-    squares, held, level = [], 0, math.nan
+    found = errors_in_sigmas(ledger, final_loss, error)
+    squares = [min(z**2, _CLIP**2) for _, z in found]
+    held = sum(abs(z) <= float(ndtri(0.5 + 0.5 * level)) for level, z in found)
+    if not squares:
+        return None
+    return {
+        "version": _VERSION,
+        "n": len(squares),
+        "held": held,
+        "square": sum(squares) / len(squares),
+        "level": found[-1][0],
+    }
+
+
+def errors_in_sigmas(ledger: ForecastLedger, final_loss: float, error: float = 0.0) -> list[tuple[float, float]]:
+    """Return by how much the forecasts that count in `score` were off, as if each side of an interval were normal.
+
+    Args:
+        ledger: The forecasts that were made on the way.
+        final_loss: Mean loss over the last part of the run [unit of the loss].
+        error: Its standard error from the noise of single steps [same unit].
+
+    Returns:
+        Of each forecast, oldest first, the level of its interval [1], and the loss less its median in sigmas of the
+        side that the loss is on.
+    """
+    found = []
     horizon = ledger.records[-1].horizon if len(ledger) else None
     for _, record in ledger.at_tenths():
         loss = record.final_loss
         low, mid, high = float(loss.low), float(loss.mid), float(loss.high)
         if not (record.verdict.usable and record.horizon == horizon and math.isfinite(high - low)):
             continue
-        level = float(loss.level)
-        quantile = float(ndtri(0.5 + 0.5 * level))
-        side = (high - mid if final_loss > mid else mid - low) / quantile
-        off = (final_loss - mid) / max(math.hypot(side, error), 1e-300)
-        squares.append(min(off**2, _CLIP**2))
-        held += abs(off) <= quantile
-    if not squares:
-        return None
-    return {"version": _VERSION, "n": len(squares), "held": held, "square": sum(squares) / len(squares), "level": level}
+        side = (high - mid if final_loss > mid else mid - low) / float(ndtri(0.5 + 0.5 * loss.level))
+        found.append((float(loss.level), (final_loss - mid) / max(math.hypot(side, error), 1e-300)))
+    return found
 
 
 @dataclass(frozen=True)

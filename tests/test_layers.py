@@ -55,6 +55,7 @@ LAYERS: dict[str, set[str]] = {
     "ending": NUMBERS,
     "replay": NUMBERS,
     "compare": NUMBERS,
+    "pictures": NUMBERS,
     "report": NUMBERS,
     "logs": NUMBERS,
     "cli": {"rich", "typer"},  # parses and prints; the maths is imported by the command that needs it
@@ -77,8 +78,9 @@ LAYERS: dict[str, set[str]] = {
 ORDER = list(LAYERS)
 # Packages that only these modules may import, and only inside functions: optional, or slow to import.
 ONLY_INSIDE_FUNCTIONS = {
-    "report.plots": {"matplotlib"},
-    "report.pictures": {"matplotlib"},
+    "pictures.axes": {"matplotlib"},
+    "pictures.colours": {"matplotlib"},
+    "pictures.theme": {"matplotlib"},
     "logfiles.tensorboard": {"tensorboard"},
     "store.place": {"fsspec"},
 }

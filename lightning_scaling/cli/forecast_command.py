@@ -60,7 +60,7 @@ def forecast(
     advice = advise(prediction, list(rules.values()))
     if picture is not None:
         with output.failing():
-            from lightning_scaling.report.pictures import save_picture
+            from lightning_scaling.pictures import save_picture
 
             save_picture(picture, curve, [prediction], rates.schedule)
     if as_json:

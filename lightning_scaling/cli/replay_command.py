@@ -88,7 +88,7 @@ def _progress(i: int, n: int, name: str) -> None:
 
 def _draw(picture: Path, replayed: tuple[RunLog, Replay]) -> None:
     with output.failing():
-        from lightning_scaling.report.pictures import save_picture
+        from lightning_scaling.pictures import save_picture
 
         log, one = replayed
         rates = o.rates_for(log.curve, log.curve.step, None, 0, log.curve)

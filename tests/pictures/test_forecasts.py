@@ -8,7 +8,7 @@ import pytest
 
 from lightning_scaling import CurveBuilder, Forecast, LossCurve, LRSchedule, forecast
 from lightning_scaling.ledger import recent_loss
-from lightning_scaling.report.plots import plot_forecast, plot_schedule
+from lightning_scaling.pictures import plot_forecast, plot_schedule
 
 plt = pytest.importorskip("matplotlib.pyplot")
 

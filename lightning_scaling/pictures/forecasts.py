@@ -12,6 +12,18 @@ from numpy.typing import NDArray
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.ledger import recent_loss
+from lightning_scaling.pictures.axes import (
+    axes_or_new,
+    check_stop,
+    face_of,
+    first_step,
+    ink_of,
+    loss_axis,
+    mark_stop,
+    step_axis,
+    thousands,
+)
+from lightning_scaling.pictures.colours import COLOURS, GREY, tint
 from lightning_scaling.schedule import LRSchedule
 
 if TYPE_CHECKING:
@@ -21,13 +33,6 @@ __all__ = ["plot_forecast", "plot_schedule"]
 
 FloatArray = NDArray[np.float64]
 
-#: One colour per forecast, oldest first: the first three are told apart with every kind of colour vision, and all have
-#: a contrast of at least 3.5 on white and on black.
-COLOURS = ("#d9660f", "#12997a", "#3a6fd8", "#cf5fa5")
-#: Losses and learning rates are drawn half way between black and white.
-GREY = "0.5"
-#: The picture begins at this part of the planned run: two decades of steps, without the first transient.
-FIRST_SHARE = 0.01
 _BAND_POINTS = 200
 #: Room to the right of the planned end for the intervals there, as a factor on the axis of steps.
 _ROOM = 1.9
@@ -39,6 +44,7 @@ def plot_forecast(
     *,
     ax: Axes | None = None,
     truth: float | None = None,
+    stop: float | None = None,
 ) -> Axes:
     """Draw the loss of a run against its steps, both logarithmic, and what was forecast of it at some moments.
 
@@ -51,45 +57,54 @@ def plot_forecast(
         ax: Where to draw; default: a new figure.
         truth: Loss that the run ended at [unit of the curve]; default: the mean over the last 2 % of its steps, if the
             curve reaches the planned end.
+        stop: Step at which a rule stopped the run or would have stopped it, drawn as a line [steps].
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: If the curve has no points.
+        ValueError: If the curve has no points, or ``stop`` is no step.
         ModuleNotFoundError: If matplotlib is not installed.
     """
     if not len(curve):
         raise ValueError("Expected a curve with points, got none, so wait for the first steps of the run.")
-    axes = _axes(ax)
-    known = [f for f in forecasts if not math.isnan(float(f.present_loss.mid))]
+    check_stop(stop)
+    axes = axes_or_new(ax)
+    known = [f for f in forecasts if _knows(f)]
     horizon = max((f.horizon for f in known if f.horizon is not None), default=None)
     end = float(curve.step if horizon is None else max(horizon, curve.step))
     if truth is None and horizon is not None and curve.step >= horizon:
         truth = recent_loss(curve)
 
-    first = min(max(FIRST_SHARE * end, 1.0, float(curve.S[0])), float(curve.S[-1]))
+    first = first_step(curve, end)
+    if stop is not None:
+        first, end = min(first, stop), max(end, stop)
+    room = _ROOM if horizon is not None or truth is not None else 1.1
     S, L = curve.S[curve.S >= first], curve.L[curve.S >= first]
     logarithmic = bool(L.min() > 0.0)
     axes.set(xscale="log", yscale="log" if logarithmic else "linear")
-    axes.set_xlim(first / 1.05, end * (1.1 if horizon is None else _ROOM))
+    axes.set_xlim(first / 1.05, end * room)
     axes.set_ylim(_loss_range(L, known, logarithmic))
     axes.scatter(S, L, s=7, color=GREY, alpha=0.6, linewidths=0, zorder=2, label="training loss")
     for k, forecast in enumerate(known):
         colour = COLOURS[k % len(COLOURS)]
-        _draw_band(axes, forecast, end, colour)
-        _draw_flag(axes, forecast, k, colour)
+        since = max(float(forecast.step), first)
+        _draw_band(axes, forecast, since, end, colour)
+        _draw_flag(axes, forecast, since, k, colour)
         if forecast.horizon is not None:
             _draw_bar(axes, forecast, end * _ROOM ** ((k + 0.8) / (len(known) + 0.3)), colour)
     if truth is not None and math.isfinite(truth):
         _draw_truth(axes, truth, end)
+    if stop is not None:
+        mark_stop(axes, stop)
 
     axes.set(xlabel="optimizer step", ylabel=f"training loss [{curve.unit}]" if curve.unit else "training loss")
     if known:
-        axes.set_title(f"Forecasts of the loss to come, with {100.0 * known[-1].level:g} % intervals", loc="left")
-    _step_axis(axes, end)
+        words = f"Forecasts of the loss to come, with {100.0 * known[-1].level:g} % intervals"
+        axes.set_title(words, loc="left", color=ink_of(axes))
+    step_axis(axes, end)
     if logarithmic:
-        _loss_axis(axes)
+        loss_axis(axes)
     return axes
 
 
@@ -108,7 +123,7 @@ def plot_schedule(schedule: LRSchedule, *, ax: Axes | None = None) -> Axes:
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
     """
-    axes = _axes(ax)
+    axes = axes_or_new(ax)
     # The block (0, e] begins with step 1, which a logarithmic axis can show.
     S = np.append(np.maximum(schedule.edges[:-1], min(1.0, schedule.edges[1] / 2.0)), schedule.edges[-1])
     rates = np.append(schedule.rates, schedule.rates[-1])
@@ -117,52 +132,34 @@ def plot_schedule(schedule: LRSchedule, *, ax: Axes | None = None) -> Axes:
     axes.set(xscale="log", xlabel="optimizer step", ylim=(0.0, 1.1))
     axes.set_yticks([0.0, 1.0], ["0", "peak"])
     words = "learning rate" if schedule.known else "learning rate, as far as known"
-    axes.text(0.5, 0.35, words, transform=axes.transAxes, ha="center", va="center")
-    _step_axis(axes, float(schedule.horizon))
+    axes.text(0.5, 0.35, words, transform=axes.transAxes, ha="center", va="center", color=ink_of(axes))
+    step_axis(axes, float(schedule.horizon))
     return axes
 
 
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=(6.0, 4.0), layout="constrained")[1]
+def _knows(forecast: Forecast) -> bool:
+    return not (math.isnan(float(forecast.present_loss.mid)) and math.isnan(float(forecast.final_loss.mid)))
 
 
-def _draw_band(axes: Axes, forecast: Forecast, end: float, colour: str) -> None:
-    from matplotlib.colors import to_rgba
-
-    last = end if forecast.horizon is None else float(forecast.horizon)
-    S = np.geomspace(max(forecast.step, 1), max(last, forecast.step, 1), _BAND_POINTS)
-    S[-1] = max(last, forecast.step)
+def _draw_band(axes: Axes, forecast: Forecast, since: float, end: float, colour: str) -> None:
+    last = max(end if forecast.horizon is None else float(forecast.horizon), since)
+    S = np.geomspace(since, last, _BAND_POINTS)
+    S[0], S[-1] = since, last
     loss = forecast.loss_at(S)
-    paint = _tint(colour, to_rgba(axes.get_facecolor()))
+    paint = tint(colour, face_of(axes))
     axes.fill_between(S, loss.low, loss.high, color=paint, lw=0, zorder=1.5, label=_moment(forecast))
     axes.plot(S, loss.mid, color=colour, lw=1.6, zorder=3)
 
 
-def _tint(colour: str, background: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    """Return a colour thinned with the background, opaque where that is: then bands that overlap do not mix."""
-    from matplotlib.colors import to_rgb
-
-    strength = 0.3
-    r, g, b = to_rgb(colour)
-    if background[3] < 1.0:
-        return r, g, b, strength
-    mixed = [strength * over + (1.0 - strength) * under for over, under in zip((r, g, b), background, strict=False)]
-    return mixed[0], mixed[1], mixed[2], 1.0
-
-
-def _draw_flag(axes: Axes, forecast: Forecast, k: int, colour: str) -> None:
+def _draw_flag(axes: Axes, forecast: Forecast, since: float, k: int, colour: str) -> None:
     """Raise a flag over the moment of a forecast that says what it said; the later, the lower, so that none cross."""
     said = "no planned end" if forecast.horizon is None else forecast.final_loss.short()
     first, last = axes.get_xlim()
-    leftwards = math.log(forecast.step / first) > 0.75 * math.log(last / first)
+    leftwards = math.log(since / first) > 0.75 * math.log(last / first)
     axes.annotate(
         f" {'' if k else 'forecast '}{_moment(forecast)}: {said} ",
-        xy=(forecast.step, float(forecast.present_loss.mid)),
-        xytext=(forecast.step, 0.94 - 0.1 * (k % 6)),
+        xy=(since, float(forecast.loss_at(since).mid)),
+        xytext=(since, 0.94 - 0.1 * (k % 6)),
         textcoords=axes.get_xaxis_transform(),
         ha="right" if leftwards else "left",
         va="top",
@@ -186,9 +183,7 @@ def _draw_bar(axes: Axes, forecast: Forecast, x: float, colour: str) -> None:
 
 
 def _draw_truth(axes: Axes, truth: float, end: float) -> None:
-    from matplotlib import rcParams
-
-    colour = rcParams["text.color"]
+    colour = ink_of(axes)
     axes.plot([end, end * _ROOM], [truth, truth], color=colour, lw=1.2, zorder=3.5, label="the end")
     axes.plot([end], [truth], marker="D", ms=5, color=colour, zorder=5)
     axes.annotate(
@@ -214,42 +209,7 @@ def _loss_range(L: FloatArray, known: Sequence[Forecast], logarithmic: bool) -> 
     return back(lowest - 0.06 * height), back(high + 0.06 * height)
 
 
-def _step_axis(axes: Axes, end: float) -> None:
-    """Let the axis of steps end where the steps do."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
-
-    axes.spines[["top", "right"]].set_visible(False)
-    first = axes.get_xlim()[0]
-    axes.spines["bottom"].set_bounds(first, end)
-    if end > 1e4 * first:
-        subs: tuple[float, ...] = (1.0,)
-    else:
-        subs = (1.0, 2.0, 5.0) if end < 1e4 else (1.0, 3.0)  # long numbers need room
-    ticks = LogLocator(subs=subs, numticks=30).tick_values(first, end)
-    axes.xaxis.set_major_locator(FixedLocator([float(t) for t in ticks if first <= t <= end]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _thousands(x)))
-
-
-def _loss_axis(axes: Axes) -> None:
-    """Label the ticks that a person would: losses seldom span a decade."""
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(
-        MaxNLocator(8, steps=[1, 2, 2.5, 5, 10])
-        if high < 5.0 * low
-        else LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
-    )
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter("{x:.4g}")
-
-
 def _moment(forecast: Forecast) -> str:
     if forecast.horizon is None:
-        return f"at step {_thousands(forecast.step)}"
+        return f"at step {thousands(forecast.step)}"
     return f"at {100.0 * forecast.step / forecast.horizon:.0f} %"
-
-
-def _thousands(n: float) -> str:
-    return f"{n:,.0f}".replace(",", " ") if n >= 1.0 else f"{n:g}"
