@@ -48,6 +48,7 @@ LAYERS: dict[str, set[str]] = {
     "advice": NUMBERS,
     "refits": set(),
     "live": NUMBERS,
+    "outcome": NUMBERS,
     "readings": NUMBERS,
     "logfiles": NUMBERS,
     "named_schedule": NUMBERS,
@@ -81,6 +82,7 @@ ONLY_INSIDE_FUNCTIONS = {
     "pictures.axes": {"matplotlib"},
     "pictures.colours": {"matplotlib"},
     "pictures.theme": {"matplotlib"},
+    "host.figures": {"matplotlib"},
     "logfiles.tensorboard": {"tensorboard"},
     "store.place": {"fsspec"},
 }

@@ -133,7 +133,9 @@ class WandbWriter(Writer):
     def closing(self, values: Mapping[str, float], words: tuple[str, str], step: int) -> None:
         """Write what became of a run: not into the history, for a curve of one point says nothing."""
         name, text = words
-        self._logger.experiment.summary.update({self._named(key): value for key, value in {**values, name: text}.items()})
+        self._logger.experiment.summary.update(
+            {self._named(key): value for key, value in {**values, name: text}.items()}
+        )
 
     def picture(self, name: str, picture: Picture, step: int) -> None:
         """Write a picture."""
