@@ -13,7 +13,7 @@ from lightning_scaling.errors import say_warning
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.host.loggers import Picture
 from lightning_scaling.live import LiveForecast
-from lightning_scaling.pictures import figure_bytes, run_figure
+from lightning_scaling.pictures import run_figure
 
 #: Earlier forecasts that stay in the picture beside the newest.
 _EARLIER = 3
@@ -54,9 +54,10 @@ class Figures:
     def last(self, live: LiveForecast, curve: LossCurve) -> Picture | None:
         """Draw the run as it has ended, and wait for that for a while; None if there is nothing to be had."""
         found, ended = live.forecast, live.horizon is not None and curve.step >= live.horizon
+        is_new = all(found is not shown for shown in self._forecasts)
         if self._drawing is not None:
             self._drawing.join(_PATIENCE)
-        if found is not None and found.verdict.usable and not ended and found not in self._forecasts:
+        if found is not None and found.verdict.usable and is_new and not ended:
             self._forecasts = [*self._forecasts[-_EARLIER:], found]
         if not len(curve) or not self._start(live, curve, stop=None if ended or not live.wants_stop else curve.step):
             return None
@@ -85,11 +86,13 @@ class Figures:
 
         def work() -> None:
             try:
-                figure = run_figure(curve, forecasts, schedule=schedule, records=records, stop=stop)
+                figure = run_figure(
+                    curve, forecasts, schedule=schedule, records=records, stop=stop, residuals=False
+                )
                 figure.axes[0].set_ylabel(self._label)
-                figure.set_dpi(_DPI)
-                png = figure_bytes(figure)
-                self._done = Picture(png, _pixels(png), curve.step)
+                file = BytesIO()
+                figure.savefig(file, format="png", dpi=_DPI, facecolor=figure.get_facecolor())
+                self._done = Picture(file.getvalue(), _pixels(file), curve.step)
             except BaseException as error:  # nobody else would hear of it
                 self._error = error
 
@@ -110,7 +113,8 @@ def can_draw() -> bool:
     return False
 
 
-def _pixels(png: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _pixels(png: BytesIO) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     from matplotlib.image import imread
 
-    return np.asarray(np.rint(255.0 * imread(BytesIO(png))[..., :3]), dtype=np.uint8)
+    png.seek(0)
+    return np.asarray(np.rint(255.0 * imread(png)[..., :3]), dtype=np.uint8)

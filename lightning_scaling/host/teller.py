@@ -93,7 +93,7 @@ class Teller:
         if settings.tokens_per_step is not None:
             batch = BatchSize(settings.tokens_per_step, "tokens")
         facts: dict[str, str | int | float] = {
-            "loss": settings.monitor or "train_loss",
+            "monitor": settings.monitor or "training loss of every step",
             "N": "not known" if N is None else int(N),
             "horizon": "not known" if plan.end.step is None else plan.end.step,
             "horizon_from": plan.end.why,
