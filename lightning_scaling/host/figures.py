@@ -86,9 +86,7 @@ class Figures:
 
         def work() -> None:
             try:
-                figure = run_figure(
-                    curve, forecasts, schedule=schedule, records=records, stop=stop, residuals=False
-                )
+                figure = run_figure(curve, forecasts, schedule=schedule, records=records, stop=stop, residuals=False)
                 figure.axes[0].set_ylabel(self._label)
                 file = BytesIO()
                 figure.savefig(file, format="png", dpi=_DPI, facecolor=figure.get_facecolor())
