@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lightning_scaling import ScalingLawMonitor, ScalingWarning, TargetUnreachable
+from lightning_scaling import ScalingLawMonitor, ScalingWarning, TargetUnreachable, __version__
 from lightning_scaling.host import figures
 from lightning_scaling.live import METRICS
 from tests.trainers import (
@@ -58,7 +58,7 @@ FACTS = {
     "scaling/samples_per_step": 1,
     "scaling/level": 0.9,
     "scaling/law": "L(N,S), Kaplan et al. 2020 Eq. 1.6",
-    "scaling/version": "0.1.0",
+    "scaling/version": __version__,
 }
 
 
