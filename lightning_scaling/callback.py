@@ -40,6 +40,7 @@ class ScalingLawMonitor(LightningCallback):
     - the loggers, under ``scaling/``: ``final_loss`` and ``converged_loss`` (each with ``_low`` and ``_high``),
       ``remaining_gain``, ``alpha_S`` and ``loss``, the expected loss at present; all of them from the first record on,
       NaN while not known;
+    - the loggers once more, with what the run begins with and what became of it, where they keep such things;
     - the same numbers, once known, in ``trainer.callback_metrics``, where ``ModelCheckpoint`` and
       ``EarlyStopping(..., strict=False)`` find them; to keep the best weights monitor ``scaling/loss``, for a forecast
       of the end can be low early and rise;
@@ -90,6 +91,9 @@ class ScalingLawMonitor(LightningCallback):
             loss are read at the start, and those that are kin to this one make its forecasts sharper; the run itself
             is written into it at each forecast, in a thread, and at its end. A store that fails is warned of once.
         tags: What tells this run apart in the store, such as ``{"task": "text"}``.
+        figures: Whether TensorBoard, W&B and MLflow get a picture of the curve and its forecasts, under
+            ``scaling/forecast``, at each quarter of the run and at its end. It is drawn in a thread, which takes
+            matplotlib.
 
     Raises:
         TypeError: If an argument is of the wrong kind, such as a ``stop`` that is no rule.
@@ -125,6 +129,7 @@ class ScalingLawMonitor(LightningCallback):
         price_per_hour: float | None = None,
         store: str | RunStore | None = None,
         tags: dict[str, str | int | float | bool] | None = None,
+        figures: bool = False,
     ) -> None:
         super().__init__()
         self._settings = Settings.of(
@@ -141,6 +146,7 @@ class ScalingLawMonitor(LightningCallback):
             price_per_hour=price_per_hour,
             store=store,
             tags=tags,
+            figures=figures,
         )
         require_held_out(monitor, self._settings.rules)
         if name != "scaling":

@@ -118,6 +118,18 @@ class ForecastLedger:
                 found.append((tenth, inside[-1]))
         return found
 
+    def held(self, actual: float, error: float = 0.0) -> tuple[int, int]:
+        """Return how many of the forecasts at 10, 20, … 90 % of the run held its end, and how many can be judged.
+
+        Args:
+            actual: Loss at the planned end [unit of the losses]; NaN: none can be judged.
+            error: Standard error of it [same unit].
+        """
+        if not math.isfinite(actual):
+            return 0, 0
+        judged = [r.final_loss for _, r in self.at_tenths() if _speaks_of(r, self._horizon())]
+        return sum(holds(loss, actual, error) for loss in judged), len(judged)
+
     def table(self, actual: float | None = None, error: float = 0.0, *, of: str = "the loss") -> str:
         """Return the forecasts made at 10, 20, … 90 % of the run, as text.
 
@@ -138,14 +150,12 @@ class ForecastLedger:
         truth = math.nan if actual is None else actual
         known = math.isfinite(truth)
         cells = [["done", "at step", "forecast", *(["off", "inside"] if known else [])]]
-        hits = usable = 0
+        hits, usable = self.held(truth, error)
         for _, record in rows:
             row = [f"{100.0 * record.step / horizon:.0f} %", _thousands(record.step), _said(record, horizon)]
             loss = record.final_loss
-            if known and record.verdict.usable and record.horizon == horizon and math.isfinite(float(loss.mid)):
-                inside = holds(loss, truth, error)
-                usable, hits = usable + 1, hits + inside
-                row += [f"{float(loss.mid) - truth:+.2g}", "yes" if inside else "no"]
+            if known and _speaks_of(record, horizon):
+                row += [f"{float(loss.mid) - truth:+.2g}", "yes" if holds(loss, truth, error) else "no"]
             cells.append(row)
         if known:
             cells.append(["100 %", _thousands(horizon), f"ended at {truth:.4g}"])
@@ -229,6 +239,11 @@ def _last_part(curve: LossCurve, share: float) -> NDArray[np.bool_]:
     last = curve.S > (1.0 - share) * curve.step
     last[-1] = True
     return np.asarray(last)
+
+
+def _speaks_of(record: ForecastRecord, horizon: int | None) -> bool:
+    """Return whether a record forecasts the loss at a planned end, and not at another one."""
+    return record.verdict.usable and record.horizon == horizon and math.isfinite(float(record.final_loss.mid))
 
 
 def holds(interval: Interval, truth: float, error: float = 0.0) -> bool:

@@ -50,6 +50,7 @@ LAYERS: dict[str, set[str]] = {
     "advice": NUMBERS,
     "refits": set(),
     "live": NUMBERS,
+    "outcome": NUMBERS,
     "readings": NUMBERS,
     "logfiles": NUMBERS,
     "named_schedule": NUMBERS,
@@ -83,6 +84,7 @@ ONLY_INSIDE_FUNCTIONS = {
     "pictures.axes": {"matplotlib"},
     "pictures.colours": {"matplotlib"},
     "pictures.theme": {"matplotlib"},
+    "host.figures": {"matplotlib"},
     "logfiles.tensorboard": {"tensorboard"},
     "store.place": {"fsspec"},
 }

@@ -14,6 +14,7 @@ from lightning_scaling.host.series import Series
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.judge import BROKEN_AFTER
 from lightning_scaling.live import METRICS, LiveForecast
+from lightning_scaling.outcome import outcome
 from lightning_scaling.recorder import CurveRecorder
 from lightning_scaling.verdict import Verdict
 
@@ -105,6 +106,11 @@ class Losses:
         """
         curve = self.curve(self.main, None, newest=True)
         return self.main.live.summary(curve, curve.step if self._monitor is None else step)
+
+    def outcome(self, step: int) -> dict[str, float]:
+        """Return the closing numbers of the main loss, as `summary` does in words."""
+        curve = self.curve(self.main, None, newest=True)
+        return outcome(self.main.live, curve, curve.step if self._monitor is None else step)
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists."""

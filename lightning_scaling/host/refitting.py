@@ -88,6 +88,7 @@ class Refitting:
             teller.offer(trainer, series, series.live.values())
         if series is losses.main:
             teller.show(trainer)
+            teller.draw(trainer, curve, logged_at)
             if self._memory is not None:
                 self._memory.keep(main, curve)
             more = self._advisor.renew(main, curve, step=step) if main.at_quarter else ""

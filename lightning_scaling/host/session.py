@@ -20,7 +20,7 @@ from lightning_scaling.host.pace import time_is_up
 from lightning_scaling.host.refitting import Refitting
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.host.size import model_size
-from lightning_scaling.host.steps import StepTracker, is_half_precision, may_stop
+from lightning_scaling.host.steps import StepTracker, is_half_precision, logged_step, may_stop
 from lightning_scaling.host.teller import Teller
 from lightning_scaling.live import METRICS
 from lightning_scaling.recorder import CurveRecorder
@@ -169,7 +169,7 @@ class Session:
         self._refitting.last(trainer, self.tracker.step, settled=settled, stopped=self.stopped_by is not None)
         if self.memory is not None:
             self.memory.close(losses.main.live, losses.curve(losses.main, self._refitting.N), over=together)
-        self._teller.close(self.tracker.step)
+        self._teller.close(trainer, self.tracker.step, logged_at=max(logged_step(trainer) - 1, 0), over=together)
 
     def curve(self) -> LossCurve:
         """Return the main loss so far; on one rank this fetches the newest losses."""
@@ -291,6 +291,8 @@ class Session:
         if settings.verbose and self._thinks:
             known = "" if self.memory is None else self.memory.opening(live, self._refitting.N)
             self._teller.introduce(trainer, size, self.course.plan, found, known=known, overruled=self._overruled)
+        if self._thinks:
+            self._teller.record(trainer, self._refitting.N, self.course.plan, found)
         if self.tracker.loss is not None and is_half_precision(self.tracker.loss) and self._thinks:
             say_warning(
                 f"Expected a loss in float32, got {self.tracker.loss.dtype}, which resolves 3 digits at best, so "

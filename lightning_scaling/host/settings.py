@@ -38,6 +38,7 @@ class Settings:
     price_per_hour: float | None = None
     store: RunStore | None = None
     tags: Mapping[str, Tag] = field(default_factory=dict)
+    figures: bool = False
     across_ranks: bool = True  # else rank 0 follows its own loss and asks no other rank for anything
 
     @classmethod
@@ -57,6 +58,7 @@ class Settings:
         price_per_hour: float | None = None,
         store: str | PathLike[str] | RunStore | None = None,
         tags: Mapping[str, Tag] | None = None,
+        figures: bool = False,
     ) -> Settings:
         """Check the arguments of a monitor."""
         _require_key(monitor, name)
@@ -80,6 +82,8 @@ class Settings:
                 f"Expected price_per_hour to be a number >= 0, got {price_per_hour!r}, so give what an hour of all "
                 "machines together costs, or leave it out."
             )
+        if not isinstance(figures, bool):
+            raise TypeError(f"Expected figures to be True or False, got {figures!r}, so say which.")
         rates = _rates(lr_schedule)
         if rates is not None and horizon is not None and rates.size != horizon:
             raise ValueError(
@@ -99,6 +103,7 @@ class Settings:
             verbose=bool(verbose),
             store=store if store is None or isinstance(store, RunStore) else RunStore(store),
             tags=_tags(tags),
+            figures=figures,
             price_per_hour=None if price_per_hour is None else float(price_per_hour),
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 
 from lightning_scaling import (
     CurveBuilder,
@@ -18,7 +18,20 @@ from lightning_scaling import (
     TargetUnreachable,
 )
 from lightning_scaling.live import METRICS
-from tests.trainers import PACKAGES, QUIET, T, cosine, fit, law, loader, read_csv, scripted_module, trainer, watch
+from tests.trainers import (
+    PACKAGES,
+    QUIET,
+    T,
+    cosine,
+    fit,
+    law,
+    loader,
+    read_csv,
+    scripted_module,
+    trainer,
+    validated_module,
+    watch,
+)
 
 pytestmark = QUIET
 
@@ -99,6 +112,24 @@ def test_progress_bar_shows_a_short_reading(capsys: pytest.CaptureFixture[str]) 
     assert readings <= {record.final_loss.short() for record in monitor.history if record.verdict.usable}
     early = shown[: shown.index("end=")]
     assert "it/s" in early  # steps went by before there was something to say
+
+
+@pytest.mark.parametrize("bar", ["tqdm", "rich"])
+def test_sentences_stand_whole_above_the_bar_and_the_reading_in_it(
+    bar: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = {"force_terminal": True, "width": 400, "color_system": None}
+    shown = TQDMProgressBar() if bar == "tqdm" else RichProgressBar(console_kwargs=wide)
+    monitor = ScalingLawMonitor("val_loss", name="b")  # both names stand in brackets, which mean a style to rich
+    fit_validated = {"max_steps": T, "val_check_interval": 10, "enable_progress_bar": True}
+    trainer(monitor, shown, **fit_validated).fit(validated_module(), loader(T), loader(1))
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out))
+    said = [line.rstrip() for line in lines if line.startswith("[b] [val_loss] Step ")]
+    steps = [100, 200, 300]
+    assert [re.findall(r"Step (\d+) of 400: the run should end at", line) for line in said] == [[f"{n}"] for n in steps]
+    assert all(line.endswith(".") and "train_loss should end at" in line for line in said)
+    last = [line for line in lines if "400/400" in line][-1]  # the newest value has its forecast once the bar is closed
+    assert f"b end{'=' if bar == 'tqdm' else ': '}{monitor.history[-2].final_loss.short()}" in last
 
 
 def test_sentences(caplog: pytest.LogCaptureFixture) -> None:
