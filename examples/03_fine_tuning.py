@@ -3,8 +3,8 @@
     python examples/03_fine_tuning.py
 
 A byte-level transformer first learns from the source code of Python's standard library, then from a little English: the
-built-in help texts of Python. The English is soon known by heart. `Overfitting` watches the loss on the help texts that
-were kept aside, stops the run once that has turned beyond doubt, and names the best step. A minute on one CPU core.
+built-in help texts of Python. That is soon known by heart. `Overfitting` watches the loss on help texts that were kept
+aside, stops the run once it has turned beyond doubt, and names the best step. Under a minute on one CPU core.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_scaling import Overfitting, ScalingLawMonitor
 
-CONTEXT, BATCH_SIZE, TUNED_ON = 64, 16, 40_000  # the last in bytes
+CONTEXT, BATCH_SIZE, TUNED_ON = 64, 16, 30_000  # the last in bytes
 
 
 class Tuned(ByteTransformer):
@@ -60,7 +60,7 @@ def main(steps: int) -> None:
     torch.set_num_threads(1)
     shape = {"width": 48, "depth": 2, "context": CONTEXT, "steps": steps}
     base, model = ByteTransformer(**shape), Tuned(**shape)
-    trainer(steps // 2).fit(base, DataLoader(Crops(stdlib_text(), BATCH_SIZE, CONTEXT), batch_size=None))
+    trainer(steps // 3).fit(base, DataLoader(Crops(stdlib_text(), BATCH_SIZE, CONTEXT), batch_size=None))
 
     model.load_state_dict(base.state_dict())
     few, others = (TensorDataset(crops[:, :-1], crops[:, 1:]) for crops in english())

@@ -2,9 +2,8 @@
 
     python examples/04_two_processes.py
 
-A small network learns what a larger one says, in two CPU processes that talk by gloo (DDP). The loss that is forecast is
-the mean over both; process 0 does the thinking and the talking. The noise of the answers alone makes a loss of 0.01, and
-the run is asked to end below that. A quarter of a minute on two CPU cores.
+A linear model is trained in two CPU processes that talk by gloo (DDP). The loss that is forecast is the mean over both;
+process 0 does the thinking and the talking. The target is out of reach. A quarter of a minute on two CPU cores.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ import sys
 import pytorch_lightning as pl
 import torch
 from console import keep_quiet
-from student import Student
+from linear_model import LinearModel
 
 from lightning_scaling import ScalingLawMonitor, TargetUnreachable
 from lightning_scaling.ledger import recent_loss
 
-TARGET = 0.009
+TARGET = 0.08
 
 
 def main(steps: int) -> None:
@@ -31,11 +30,11 @@ def main(steps: int) -> None:
         max_steps=steps, callbacks=[monitor], accelerator="cpu", devices=2, strategy="ddp",
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(Student(steps))  # starts this script once more, as process 1
+    trainer.fit(LinearModel(steps))  # it starts this script once more, as process 1
 
     if trainer.is_global_zero:
         print(f"\nTarget {TARGET}; the loss came down to {recent_loss(monitor.curve):.3g}.", flush=True)
-    print(f"Process {rank} ended at step {trainer.global_step} of {steps}.", flush=True)
+    print(f"Process {trainer.global_rank} ended at step {trainer.global_step} of {steps}.", flush=True)
 
 
 if __name__ == "__main__":

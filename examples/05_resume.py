@@ -2,9 +2,9 @@
 
     python examples/05_resume.py
 
-A small network learns what a larger one says, twice: once from start to end, and once with an error at 60 % of the run,
-after which a new Trainer with a new monitor goes on from the checkpoint of the middle. What the monitor knew is in the
-checkpoint. A quarter of a minute on one CPU core.
+A linear model is trained twice: once from start to end, and once with an error at 60 % of the run, after which a new
+Trainer with a new monitor goes on from the checkpoint of the middle. What the monitor knew is in the checkpoint. A
+quarter of a minute on one CPU core.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from console import keep_quiet
-from student import Student
+from linear_model import LinearModel
 
 from lightning_scaling import ScalingLawMonitor
 
@@ -41,7 +41,7 @@ def run(steps: int, *others: pl.Callback, ckpt_path: Path | None = None) -> Scal
         max_steps=steps, callbacks=[monitor, *others], accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(Student(steps), ckpt_path=ckpt_path)
+    trainer.fit(LinearModel(steps), ckpt_path=ckpt_path)
     return monitor
 
 

@@ -45,7 +45,7 @@ class NextByte(pl.LightningModule):
 def main(steps: int) -> None:
     keep_quiet()
     torch.set_num_threads(1)
-    text = stdlib_text()
+    batches = torch.utils.data.DataLoader(Crops(stdlib_text(), BATCH_SIZE, CONTEXT), batch_size=None)
     with tempfile.TemporaryDirectory() as folder:
         store = RunStore(folder)
         for width in WIDTHS:
@@ -55,7 +55,7 @@ def main(steps: int) -> None:
             pl.Trainer(
                 max_steps=steps, callbacks=[monitor], accelerator="cpu", logger=False, enable_checkpointing=False,
                 enable_progress_bar=False, enable_model_summary=False,
-            ).fit(NextByte(width, steps), torch.utils.data.DataLoader(Crops(text, BATCH_SIZE, CONTEXT), batch_size=None))  # fmt: skip
+            ).fit(NextByte(width, steps), batches)  # fmt: skip
             run = store.runs()[-1]
             print(f"width {width:2}, N = {run.N:7,.0f}: ended at {run.final_loss:.3f}")
 

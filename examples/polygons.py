@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 from torch.utils.data import TensorDataset
 
 CORNERS = (3, 4, 5, 6)
