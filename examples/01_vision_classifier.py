@@ -53,11 +53,11 @@ def main(steps: int) -> None:
     torch.set_num_threads(1)
     pl.seed_everything(0, verbose=False)
     seen = DataLoader(polygons(32 * steps // 4, seed=1), batch_size=32, shuffle=True)  # four epochs
-    unseen = DataLoader(polygons(1_000, seed=2), batch_size=500)
+    unseen = DataLoader(polygons(1_000, seed=2), batch_size=1_000)
 
     monitor = ScalingLawMonitor()
     trainer = pl.Trainer(
-        max_steps=steps, callbacks=[monitor], val_check_interval=steps // 40, check_val_every_n_epoch=None,
+        max_steps=steps, callbacks=[monitor], val_check_interval=steps // 25, check_val_every_n_epoch=None,
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False,
     )  # fmt: skip

@@ -54,4 +54,4 @@ def main(steps: int) -> None:
 
 
 if __name__ == "__main__":
-    main(steps=200 if "--quick" in sys.argv else 1_600)
+    main(steps=160 if "--quick" in sys.argv else 1_600)

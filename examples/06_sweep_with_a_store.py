@@ -68,4 +68,4 @@ def main(steps: int) -> None:
 
 
 if __name__ == "__main__":
-    main(steps=200 if "--quick" in sys.argv else 1_000)
+    main(steps=100 if "--quick" in sys.argv else 1_000)
