@@ -70,4 +70,4 @@ def main(steps: int) -> None:
 
 
 if __name__ == "__main__":
-    main(steps=200 if "--quick" in sys.argv else 1_000)
+    main(steps=120 if "--quick" in sys.argv else 1_000)
