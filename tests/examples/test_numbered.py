@@ -31,7 +31,9 @@ def run(
     for name in SHARED:
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # what seed_everything leaves behind is taken back
-    # Lightning has no handler of its own where somebody else has one already, as pytest does.
+    # What Lightning says goes to the logger of the package imported last, and has no handler where pytest has one.
+    spoken = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    monkeypatch.setattr("lightning_utilities.core.rank_zero.log", spoken)
     monkeypatch.setattr(logging.getLogger("pytorch_lightning"), "handlers", [logging.StreamHandler(io.StringIO())])
     threads = torch.get_num_threads()
 
