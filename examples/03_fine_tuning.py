@@ -43,12 +43,12 @@ def english() -> tuple[Tensor, Tensor]:
     crops = text[: len(text) // (CONTEXT + 1) * (CONTEXT + 1)].view(-1, CONTEXT + 1).long()
     crops = crops[torch.randperm(len(crops))]
     few = TUNED_ON // (CONTEXT + 1)
-    return crops[:few], crops[few : few + 250]
+    return crops[:few], crops[few : few + 128]
 
 
 def trainer(steps: int, *callbacks: pl.Callback) -> pl.Trainer:
     return pl.Trainer(
-        max_steps=steps, callbacks=[*callbacks], val_check_interval=steps // 50, check_val_every_n_epoch=None,
+        max_steps=steps, callbacks=[*callbacks], val_check_interval=steps // 60, check_val_every_n_epoch=None,
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=0,
     )  # fmt: skip
@@ -65,7 +65,7 @@ def main(steps: int) -> None:
     model.load_state_dict(base.state_dict())
     few, others = (TensorDataset(crops[:, :-1], crops[:, 1:]) for crops in english())
     monitor = ScalingLawMonitor("val_loss", stop=Overfitting())
-    trainer(steps, monitor).fit(model, DataLoader(few, BATCH_SIZE, shuffle=True), DataLoader(others, batch_size=250))
+    trainer(steps, monitor).fit(model, DataLoader(few, BATCH_SIZE, shuffle=True), DataLoader(others, batch_size=128))
     print(f"\n{monitor.curve.step} of {steps} steps were made. The last word: {monitor.advice}")
 
 
