@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_scaling import Overfitting, ScalingLawMonitor
 
-CONTEXT, BATCH_SIZE, TUNED_ON = 64, 16, 30_000  # the last in bytes
+CONTEXT, BATCH_SIZE, TUNED_ON = 64, 16, 15_000  # the last in bytes
 
 
 class Tuned(ByteTransformer):
