@@ -4,6 +4,7 @@
 #   make lint        ruff and mypy only
 #   make test-matrix the tests of what faces Lightning and transformers, with the oldest and the newest of them
 #   make demo        the quick-start example
+#   make docs        the documentation as a site, in site/
 #   make benchmark   how good the forecasts are on a folder of finished runs: make benchmark CURVES=DIR [ARGS="…"]
 #   make clean       remove .venv, .matrix and everything that tools have written
 
@@ -18,7 +19,7 @@ FACING := integration host test_lightning.py test_autoload.py test_guest.py test
 	test_huggingface.py
 CALM := -W ignore::DeprecationWarning -W ignore::FutureWarning -W "ignore:pkg_resources is deprecated"
 
-.PHONY: test lint test-matrix test-oldest test-newest demo benchmark clean
+.PHONY: test lint test-matrix test-oldest test-newest demo docs benchmark clean
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -36,6 +37,10 @@ test-oldest test-newest: test-%: .matrix/%/.ready
 demo: $(READY)
 	$(BIN)/python examples/quickstart.py
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Open site/index.html"
+
 benchmark: $(READY)
 	@test -n "$(CURVES)" || { echo "Give a folder of finished runs: make benchmark CURVES=DIR"; exit 2; }
 	$(BIN)/python benchmarks/accuracy.py --curves "$(CURVES)" $(ARGS)
@@ -52,5 +57,5 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .matrix build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .matrix build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

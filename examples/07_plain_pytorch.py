@@ -1,6 +1,6 @@
 """Where will the loss of a plain PyTorch loop end, and when is it known that it misses its target?
 
-    python examples/plain_pytorch.py
+    python examples/07_plain_pytorch.py
 
 trains a small recurrent network on the bytes of Python's standard library, without a Trainer: `LoopMonitor` is made
 once, called once per optimizer step, and asked for its table at the end. Half a minute on one CPU core.
@@ -8,7 +8,7 @@ once, called once per optimizer step, and asked for its table at the end. Half a
 
 from __future__ import annotations
 
-import argparse
+import sys
 
 import torch
 from stdlib_text import Crops, stdlib_text
@@ -55,10 +55,4 @@ def main(steps: int, target: float) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=2000, help="optimizer steps of the run (default: 2000)")
-    parser.add_argument("--target", type=float, default=1.4, help="a loss worth ending at (default: 1.4)")
-    arguments = parser.parse_args()
-    if arguments.steps < 100:
-        parser.error(f"Expected --steps of at least 100, got {arguments.steps}: a forecast needs a curve.")
-    main(**vars(arguments))
+    main(steps=200 if "--quick" in sys.argv else 2_000, target=1.4)

@@ -1,6 +1,6 @@
 """I have a few finished runs: how would a model three times as large do, and what is best for a budget?
 
-    python examples/plan_next_run.py
+    python examples/10_plan_next_run.py
 
 reads the store that ships with the package (byte-level transformers of six sizes on the source of Python's standard
 library, see docs/ladder.md), forecasts a larger model before it begins, and asks the planner. For runs of your own put

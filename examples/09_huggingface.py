@@ -1,7 +1,7 @@
 """Where will a run of the Hugging Face Trainer end, and when is it known that it misses its target?
 
     pip install 'lightning-scaling[hf]'
-    python examples/huggingface.py
+    python examples/09_huggingface.py
 
 trains a tiny GPT-2, with random weights and without a download, on the bytes of Python's standard library, and watches
 what the Trainer logs. Half a minute on one CPU core.

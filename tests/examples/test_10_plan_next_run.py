@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_it_forecasts_a_larger_model_and_plans(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(ROOT / "examples" / "plan_next_run.py"), "--times", "2"],
+        [sys.executable, "-W", "error", str(ROOT / "examples" / "10_plan_next_run.py"), "--times", "2"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import importlib
 import re
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.fixture
 def main(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    for name in ("plain_pytorch", "stdlib_text"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module("plain_pytorch").main
+    monkeypatch.delitem(sys.modules, "stdlib_text", raising=False)
+    return runpy.run_path(str(EXAMPLES / "07_plain_pytorch.py"))["main"]
 
 
 def test_it_runs_to_its_end(main: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import importlib
 import re
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,16 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> Any:
+def main(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    for name in ("huggingface", "stdlib_text"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module("huggingface")
+    monkeypatch.delitem(sys.modules, "stdlib_text", raising=False)
+    return runpy.run_path(str(EXAMPLES / "09_huggingface.py"))["main"]
 
 
 # torch and transformers disagree on names from release to release
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_a_tiny_gpt_2_from_start_to_end(example: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    example.main(steps=120, target=9.0)
+def test_a_tiny_gpt_2_from_start_to_end(main: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    main(steps=120, target=9.0)
     out = capsys.readouterr().out
     assert re.match(
         r"ScalingLawCallback: N = [\d.]+ k non-embedding parameters, 120 steps \(max_steps\), cosine decay to 0 %", out
