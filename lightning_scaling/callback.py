@@ -11,6 +11,7 @@ from lightning_scaling._lightning import callback_base
 from lightning_scaling.advice import Advice, StopRule
 from lightning_scaling.alternatives import Alternative
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.departure import Departure
 from lightning_scaling.errors import say_warning
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.host.session import Session
@@ -90,6 +91,9 @@ class ScalingLawMonitor(LightningCallback):
             loss are read at the start, and those that are kin to this one make its forecasts sharper; the run itself
             is written into it at each forecast, in a thread, and at its end. A store that fails is warned of once.
         tags: What tells this run apart in the store, such as ``{"task": "text"}``.
+        on_departure: What is called with a `Departure` when a loss leaves its own forecast, beside the sentence, and the
+            record in the log of ``lightning_scaling`` (a warning; of level INFO where the loss falls below it). What it
+            raises is warned of once.
 
     Raises:
         TypeError: If an argument is of the wrong kind, such as a ``stop`` that is no rule.
@@ -125,6 +129,7 @@ class ScalingLawMonitor(LightningCallback):
         price_per_hour: float | None = None,
         store: str | RunStore | None = None,
         tags: dict[str, str | int | float | bool] | None = None,
+        on_departure: Callable[[Departure], object] | None = None,
     ) -> None:
         super().__init__()
         self._settings = Settings.of(
@@ -141,6 +146,7 @@ class ScalingLawMonitor(LightningCallback):
             price_per_hour=price_per_hour,
             store=store,
             tags=tags,
+            on_departure=on_departure,
         )
         require_held_out(monitor, self._settings.rules)
         if name != "scaling":
@@ -168,6 +174,11 @@ class ScalingLawMonitor(LightningCallback):
     def advice(self) -> Advice | None:
         """The newest advice, None before the first forecast; after a stop, the one that stopped the run."""
         return None if self._session is None else self._session.losses.main.live.advice
+
+    @property
+    def alarm(self) -> Departure | None:
+        """The newest departure of the loss from its own forecast, None where there was none."""
+        return None if self._session is None else self._session.losses.main.live.departure
 
     @property
     def history(self) -> tuple[ForecastRecord, ...]:
