@@ -32,16 +32,18 @@ _AGE = 4
 _BANDS, _NODES, _INTERVALS, _REACH = 8, 9, 3.0, 0.15
 #: Rise of the planned rate, as a share of its peak, after which a forecast is not held against the losses.
 _RISE = 0.05
-#: Single losses count up to so many mean differences of neighbours off the block before, once so many were seen.
+#: Single losses count up to so many mean differences of neighbours off their block, once so many were seen.
 _CLIP, _SEEN = 3.5, 16
 #: Losses over which the mean difference is forgotten, and growth that one of them may bring.
 _MEMORY, _GROWTH = 64.0, 4.0
 #: Blocks in a group, by which noise that is correlated for long is seen; and squares that are remembered of each size.
-_GROUPS, _SQUARES = (1, 4), (32, 10)
+_GROUPS, _SQUARES = (1, 4), (32, 6)
 #: A normal distribution's median square, in variances.
 _MEDIAN_SQUARE = 0.4549
 #: Weight of forecasts that hold in the record, how much of it stays with each one more, and the largest error [sigma].
-_PRIOR, _STAYS, _WORST = 3.0, 0.8, 6.0
+_PRIOR, _STAYS, _WORST = 3.0, 0.6, 4.0
+#: Forecasts that are for the record only.
+_TRIALS = 2
 #: Departures that are remembered.
 _FOUND = 16
 
@@ -114,7 +116,7 @@ class _Block:
 class Alarm:
     r"""Holds each loss against what the run itself had forecast of it, in time and memory that do not grow.
 
-    Losses are averaged in blocks of a 200th of the run, single ones clipped where they stand off the block before. The
+    Losses are averaged in blocks of a 200th of the run, single ones clipped where they stand off what the block before foretells. The
     blocks that a forecast has not seen are held against it (`sigmas_since`), for a departure that began with any one of
     them; the newest forecast that is four blocks old is taken, because a newer one may have learnt of the departure.
     The noise of a block is measured from second differences of blocks and of groups of four, where correlated noise
@@ -122,7 +124,7 @@ class Alarm:
 
     .. math:: f^2 = \max\!\left(\frac{\nu + \sum_k e_k^2}{\nu + \sum_k 1}, 1\right)
 
-    with e_k their errors in sigmas, the older ones counting less. The first forecast of a run is for the record only.
+    with e_k their errors in sigmas, the older ones counting less. The first two of a run are for the record only.
     What is found follows from the losses and forecasts alone, not from when they are handed over.
 
     Args:
@@ -141,6 +143,7 @@ class Alarm:
         self._bands: list[Band] = []
         self._blocks: list[_Block] = []
         self._open: _Block | None = None
+        self._centre: float | None = None  # what its losses are clipped about
         self._n_blocks = 0
         self._n_losses = 0
         self._last = 0.0
@@ -148,6 +151,7 @@ class Alarm:
         self._squares: tuple[list[float], list[float]] = ([], [])
         self._used = 0  # step of the forecast that the losses are held against
         self._record = [0.0, 0.0]
+        self._n_tried = 0
         self._quiet_until = 0
         self._marks: list[tuple[int, float]] = []  # steps and when they were done
 
@@ -207,10 +211,9 @@ class Alarm:
         block = self._open
         if block is None:
             block = self._open = _Block(self._blocks[-1].end if self._blocks else step - 1)
-        clipped = loss
-        if self._blocks and self._n_losses > _SEEN:
-            centre, reach = self._blocks[-1].L, _CLIP * self._jump
-            clipped = min(max(loss, centre - reach), centre + reach)
+            self._centre = self._foreseen(step)
+        reach = _CLIP * self._jump
+        clipped = loss if self._centre is None else min(max(loss, self._centre - reach), self._centre + reach)
         block.end = step
         block.n += 1.0
         block.sum_S += step
@@ -223,6 +226,14 @@ class Alarm:
             self._measure()
             if self._n_blocks >= _FEWEST:
                 self._judge(now)
+
+    def _foreseen(self, step: int) -> float | None:
+        """Return what a block that begins at a step should be: the one before, and the change that is forecast."""
+        if not self._bands or not self._blocks or self._n_losses <= _SEEN:
+            return None
+        band, before = self._bands[-1], self._blocks[-1]
+        then, now = np.interp((before.S, step + 0.5 * (before.end - before.begin)), band.S, band.mid)
+        return before.L + float(now - then)
 
     def _measure(self) -> None:
         """Measure the noise by the newest blocks, and groups of blocks, against the line through their neighbours."""
@@ -262,7 +273,7 @@ class Alarm:
         if band.made > self._used:
             self._remember(noise)
             self._used = band.made
-        if not self._record[1] or band.made < self._quiet_until or newest.S > band.until:
+        if self._n_tried < _TRIALS or band.made < self._quiet_until or newest.S > band.until:
             return
         blocks = self._unseen(band)
         S, n, L = (np.array(x) for x in zip(*((b.S, b.n, b.L) for b in blocks), strict=True))
@@ -294,7 +305,8 @@ class Alarm:
         S, n, L = (np.array(x) for x in zip(*((b.S, b.n, b.L) for b in blocks), strict=True))
         off = float(np.average(band.off(S, L), weights=n))
         sd = float(np.interp(S.mean(), band.S, band.up if off > 0.0 else band.down))
-        error = off**2 / max(sd**2 + noise / n.sum(), 1e-300)
+        error = off**2 / max(sd**2 + noise / float(n.sum()), 1e-300)
+        self._n_tried += 1
         self._record = [_STAYS * self._record[0] + min(error, _WORST**2), _STAYS * self._record[1] + 1.0]
 
     def _time_of(self, step: int) -> float:
@@ -315,7 +327,8 @@ class Alarm:
             "bands": bands,
             "blocks": [[b.begin, b.end, b.n, b.sum_S, b.sum_L, b.sum_clipped] for b in blocks],
             "open": self._open is not None,
-            "counts": [self._n_blocks, self._n_losses, self._used, self._quiet_until],
+            "centre": self._centre,
+            "counts": [self._n_blocks, self._n_losses, self._used, self._quiet_until, self._n_tried],
             "scale": [self._last, self._jump, *self._record],
             "squares": [list(x) for x in self._squares],
         }
@@ -328,7 +341,8 @@ class Alarm:
         self._bands = [Band(row[0], row[1], *(np.array(x) for x in row[2:])) for row in state["bands"]]
         self._blocks = [_Block(*row) for row in state["blocks"]]
         self._open = self._blocks.pop() if state["open"] else None
-        self._n_blocks, self._n_losses, self._used, self._quiet_until = state["counts"]
+        self._centre = state["centre"]
+        self._n_blocks, self._n_losses, self._used, self._quiet_until, self._n_tried = state["counts"]
         self._last, self._jump, *self._record = state["scale"]
         self._squares = (list(state["squares"][0]), list(state["squares"][1]))
         self._marks = []

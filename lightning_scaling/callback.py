@@ -91,9 +91,9 @@ class ScalingLawMonitor(LightningCallback):
             loss are read at the start, and those that are kin to this one make its forecasts sharper; the run itself
             is written into it at each forecast, in a thread, and at its end. A store that fails is warned of once.
         tags: What tells this run apart in the store, such as ``{"task": "text"}``.
-        on_departure: What is called with a `Departure` when a loss leaves its own forecast, beside the sentence, and the
-            record in the log of ``lightning_scaling`` (a warning; of level INFO where the loss falls below it). What it
-            raises is warned of once.
+        on_departure: What is called with a `Departure` when a loss leaves its own forecast, beside the sentence and the
+            record in the log of ``lightning_scaling`` (a warning; INFO where the loss falls below its forecast). What
+            it raises is warned of once.
 
     Raises:
         TypeError: If an argument is of the wrong kind, such as a ``stop`` that is no rule.

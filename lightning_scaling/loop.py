@@ -59,7 +59,7 @@ class LoopMonitor(Readings):
         store: A `RunStore`, or the folder or URL of one: as in `ScalingLawMonitor`, rank 0 reads its finished runs at
             the first step and writes this one into it, as over at the horizon, at a stop, and where `close` says so.
         tags: What tells this run apart in the store, such as ``{"task": "text"}``.
-        on_departure: What is called with a `Departure` when the loss leaves its own forecast, as in `ScalingLawMonitor`.
+        on_departure: What is called with a `Departure` when the loss leaves its own forecast: see `ScalingLawMonitor`.
 
     Raises:
         TypeError: If an argument is of the wrong kind.

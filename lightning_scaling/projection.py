@@ -171,7 +171,7 @@ class Forecast:
 
     @property
     def seed_noise(self) -> float:
-        """Smallest standard deviation of an expected loss here: what two seeds of a run differ by [unit of the loss]."""
+        """Smallest standard deviation of an expected loss, what two seeds of a run differ by [unit of the loss]."""
         return self._posterior.floor if isinstance(self._posterior, Posterior) else 0.0
 
     @property

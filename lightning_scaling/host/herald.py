@@ -47,7 +47,7 @@ class Herald:
             if not self._has_warned:
                 self._has_warned = True
                 say_warning(
-                    f"Expected on_departure to take a Departure, got {type(error).__name__}: {error}, so what it should "
-                    "have done is left undone; training goes on."
+                    f"Expected on_departure to take a Departure, got {type(error).__name__}: {error}, so what it "
+                    "should have done is left undone; training goes on."
                 )
         return str(departure)

@@ -85,7 +85,8 @@ class Settings:
             )
         if on_departure is not None and not callable(on_departure):
             raise TypeError(
-                f"Expected on_departure to be a function of one Departure, got {on_departure!r:.80}, so give e.g. print."
+                f"Expected on_departure to be a function of one Departure, got {on_departure!r:.80}, so give e.g. "
+                "print."
             )
         rates = _rates(lr_schedule)
         if rates is not None and horizon is not None and rates.size != horizon:
