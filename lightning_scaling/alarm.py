@@ -116,11 +116,11 @@ class _Block:
 class Alarm:
     r"""Holds each loss against what the run itself had forecast of it, in time and memory that do not grow.
 
-    Losses are averaged in blocks of a 200th of the run, single ones clipped where they stand off what the block before foretells. The
-    blocks that a forecast has not seen are held against it (`sigmas_since`), for a departure that began with any one of
-    them; the newest forecast that is four blocks old is taken, because a newer one may have learnt of the departure.
-    The noise of a block is measured from second differences of blocks and of groups of four, where correlated noise
-    shows. Forecasts that turn out to be off widen those to come:
+    Losses are averaged in blocks of a 200th of the run, single ones clipped where they stand off what the block before
+    foretells. The blocks that a forecast has not seen are held against it (`sigmas_since`), for a departure that began
+    with any one of them; the newest forecast that is four blocks old is taken, because a newer one may have learnt of
+    the departure. The noise of a block is measured from second differences of blocks and of groups of four, where
+    correlated noise shows. Forecasts that turn out to be off widen those to come:
 
     .. math:: f^2 = \max\!\left(\frac{\nu + \sum_k e_k^2}{\nu + \sum_k 1}, 1\right)
 
@@ -241,7 +241,7 @@ class Alarm:
             newest = self._blocks[-3 * size :]
             if self._n_blocks % size or len(newest) < 3 * size:
                 continue
-            S, n, L = (np.array(x) for x in zip(*((b.S, b.n, b.L) for b in newest), strict=True))
+            S, n, L = np.array([(b.S, b.n, b.L) for b in newest]).T
             # A forecast takes out the bend of the curve; without one that can be done for neighbours only.
             bands = [b for b in self._bands if newest[0].begin >= b.made and S[-1] <= b.until]
             if not bands and size > 1:
@@ -266,21 +266,28 @@ class Alarm:
     def _judge(self, now: float) -> None:
         """Hold the newest blocks against the forecast that is old enough."""
         newest = self._blocks[-1]
-        old = [b for b in self._bands if sum(x.begin >= b.made for x in self._blocks) >= _AGE]
-        if not old:
+        since = self._blocks[-_AGE].begin
+        band = next((b for b in reversed(self._bands) if b.made <= since), None)
+        if band is None:
             return
-        band, noise = old[-1], self._noise()
         if band.made > self._used:
-            self._remember(noise)
+            self._remember()
             self._used = band.made
         if self._n_tried < _TRIALS or band.made < self._quiet_until or newest.S > band.until:
             return
-        blocks = self._unseen(band)
-        S, n, L = (np.array(x) for x in zip(*((b.S, b.n, b.L) for b in blocks), strict=True))
+        # No departure lasts unless the newest two blocks are off to one side: one look in two ends here.
+        S, L = np.array([(b.S, b.L) for b in self._blocks[-2:]]).T
+        one, two = band.off(S, L).tolist()
+        if one * two <= 0.0:
+            return
+        blocks, noise = self._unseen(band), self._noise()
+        S, n, L = np.array([(b.S, b.n, b.L) for b in blocks]).T
         off = band.off(S, L)
-        last = float(band.off(S[-1:], np.array([newest.sum_L / newest.n]))[0])
+        last = two + (newest.sum_L - newest.sum_clipped) / newest.n
         widened = max((_PRIOR + self._record[0]) / (_PRIOR + self._record[1]), 1.0)
         for sign, sd, threshold in zip((1.0, -1.0), (band.up, band.down), self._thresholds, strict=True):
+            if sign * two <= 0.0:
+                continue
             z = sigmas_since(S, n, sign * off, sign * last, noise, widened * np.interp(S, band.S, sd) ** 2)
             start = int(np.argmax(z))
             if z[start] <= threshold:
@@ -295,17 +302,17 @@ class Alarm:
             self._told = min(self._told + 1, _FOUND)
             self._quiet_until = newest.end  # until there is a forecast that knows of it
 
-    def _remember(self, noise: float) -> None:
+    def _remember(self) -> None:
         """Put into the record how far the forecast that has been in use was off."""
         band = next((b for b in self._bands if b.made == self._used), None)
         if band is None or band.made < self._quiet_until:
             return
         if not (blocks := self._unseen(band)):
             return
-        S, n, L = (np.array(x) for x in zip(*((b.S, b.n, b.L) for b in blocks), strict=True))
+        S, n, L = np.array([(b.S, b.n, b.L) for b in blocks]).T
         off = float(np.average(band.off(S, L), weights=n))
         sd = float(np.interp(S.mean(), band.S, band.up if off > 0.0 else band.down))
-        error = off**2 / max(sd**2 + noise / float(n.sum()), 1e-300)
+        error = off**2 / max(sd**2 + self._noise() / float(n.sum()), 1e-300)
         self._n_tried += 1
         self._record = [_STAYS * self._record[0] + min(error, _WORST**2), _STAYS * self._record[1] + 1.0]
 

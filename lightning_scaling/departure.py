@@ -12,8 +12,10 @@ __all__ = ["Departure", "sigmas_since"]
 
 FloatArray = NDArray[np.float64]
 
-#: Share of its size that a departure must still have in the newest block: less is a spike that recovers.
+#: Share of its size that a departure must have in each of the newest two blocks: less is a spike that recovers.
 _LEFT = 0.5
+#: Share of its blocks in which it must have that: more than one block makes it.
+_MOST = 0.6
 #: Fewest losses and blocks that make a departure: fewer are a spike.
 _LOSSES, _BLOCKS = 3, 2
 _TINY = 1e-300
@@ -105,9 +107,12 @@ def sigmas_since(
     # A departure with no block before it is charged with all that the forecast may be off by.
     unsure = known * noise_before + v_after - np.where(before > 0.0, v_before, 0.0)
     z = (mean_after - e) / np.sqrt(noise / after + unsure + _TINY)
-    lasts = min(newest, float(off[-1])) - e > _LEFT * (mean_after - e)
-    long = (after >= _LOSSES) & (np.arange(n.size) <= n.size - _BLOCKS)
-    return np.where(lasts & long, z, -np.inf)
+    least = e + _LEFT * (mean_after - e)
+    lasts = min(newest, *off[-_BLOCKS:].tolist()) > least
+    place = np.arange(n.size)
+    mostly = np.triu(off > least[:, None]).sum(axis=1) >= _MOST * (n.size - place)
+    long = (after >= _LOSSES) & (place <= n.size - _BLOCKS)
+    return np.where(lasts & mostly & long, z, -np.inf)
 
 
 def _means_from(sums: FloatArray, after: FloatArray) -> FloatArray:
