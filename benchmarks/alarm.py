@@ -252,9 +252,9 @@ _PAGE = """\
 
 Written by `python -m benchmarks.alarm --curves DIR --out docs/alarm.md`. A run is gone through loss by loss, with its
 forecasts made when a monitor makes them; what the alarm does is told in `lightning_scaling/alarm.py`. A departure
-upwards is told from {up:g} sigma on, one downwards from {down:g}. Noise widths are standard deviations of one logged loss
-about a straight line through its neighbours: where a log holds means over many steps, those of such a mean, which can
-be a thousandth of the loss and less than what the forecast can know.
+upwards is told from {up:g} sigma on, one downwards from {down:g}. Noise widths are standard deviations of one logged
+loss about a straight line through its neighbours: where a log holds means over many steps, those of such a mean, which
+can be a thousandth of the loss and less than what the forecast can know.
 
 Nothing is said before two forecasts have been held against the losses, about the first sixth of a run, nor of fewer
 than {fewest} losses: in a log of fifty losses, 2 % of the run is one loss, and one loss is a spike.

@@ -44,6 +44,8 @@ _MEDIAN_SQUARE = 0.4549
 _PRIOR, _STAYS, _WORST = 3.0, 0.6, 4.0
 #: Forecasts that are for the record only.
 _TRIALS = 2
+#: Blocks after which forecasts are taken to know of a departure.
+_ADAPTS = 10.0
 #: Departures that are remembered.
 _FOUND = 16
 
@@ -300,7 +302,7 @@ class Alarm:
             self.found = [*self.found, Departure(step, sign * float(z[start]), loss, expected, newest.end, ago)]
             self.found = self.found[-_FOUND:]
             self._told = min(self._told + 1, _FOUND)
-            self._quiet_until = newest.end  # until there is a forecast that knows of it
+            self._quiet_until = newest.end + math.ceil(_ADAPTS * self._width(newest.end))
 
     def _remember(self) -> None:
         """Put into the record how far the forecast that has been in use was off."""

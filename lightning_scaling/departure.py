@@ -35,8 +35,8 @@ class Departure:
         name: What the loss is called.
 
     Example:
-        >>> print(Departure(18_400, 4.13, 2.31, 2.174, 18_944, 720.0))
-        The loss left its forecast at step 18 400, +4.1 sigma (2.31 instead of 2.174), 12 minutes ago.
+        >>> print(Departure(18_400, 5.13, 2.31, 2.174, 18_944, 720.0))
+        The loss left its forecast at step 18 400, +5.1 sigma (2.31 instead of 2.174), 12 minutes ago.
     """
 
     step: int

@@ -60,6 +60,14 @@ def test_fetches_are_no_later_than_refits_and_bounded_apart() -> None:
         assert step < together.pop() <= step + RANK_BUFFER
 
 
+def test_a_short_run_is_fetched_a_hundred_times_and_none_more_often_than_a_device_can_answer() -> None:
+    far = 10**9
+    assert next_fetch(1000, far, across_ranks=False, horizon=5000) == 1050
+    assert next_fetch(1003, far, across_ranks=False, horizon=5000) == 1050  # wherever it was resumed
+    assert next_fetch(160, far, across_ranks=False, horizon=200) == 176
+    assert next_fetch(1000, far, across_ranks=False, horizon=10**6) == 1024
+
+
 @given(horizon=st.integers(200, 10**8))
 def test_little_is_refitted_where_nothing_can_be_said_yet(horizon: int) -> None:
     early = [step for step in schedule(horizon, 40) if step < horizon / 20]
