@@ -58,7 +58,8 @@ def next_fetch(step: int, refit: int, *, across_ranks: bool, horizon: int | None
     """Return the step above ``step`` at which to fetch the losses; across ranks it must follow from the step alone.
 
     Where no refit is due they are fetched at the multiples of `BUFFER`, wherever the run was resumed; in a short run at
-    those of a hundredth of it, so that a departure from the forecast is seen soon.
+    those of a hundredth of it, so that a departure from the forecast is seen soon, but no more often than a device can
+    answer.
 
     Args:
         step: Optimizer steps done [steps].
@@ -68,8 +69,12 @@ def next_fetch(step: int, refit: int, *, across_ranks: bool, horizon: int | None
     """
     if across_ranks:
         return step + min(max(step // 16, 4), RANK_BUFFER)
-    buffer = BUFFER if horizon is None else min(max(horizon // 100, 2 * LAG), BUFFER)
-    return max(min(refit, (step // buffer + 1) * buffer), step + 1)
+    following = (step // BUFFER + 1) * BUFFER
+    if horizon is not None and horizon < 100 * BUFFER:
+        # Parts of a twentieth, at whose ends the refits are, so that two fetches are never close together.
+        width = horizon / (20 * min(max(horizon // (40 * LAG), 1), 5))
+        following = math.ceil((math.floor(step / width + 1e-9) + 1) * width - 1e-9)
+    return max(min(refit, following), step + 1)
 
 
 def _log_spaced(step: int, ratio: float) -> int:

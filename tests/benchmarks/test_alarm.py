@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.alarm import THRESHOLDS, forecasts, main, noise_at, plant, synthetic_runs
+from benchmarks.alarm import THRESHOLDS, main, noise_at, plant, synthetic_runs
 from benchmarks.curves import RunCurve
 
 
@@ -17,7 +17,7 @@ def test_noise_is_measured_about_the_trend():
 
 def test_large_shifts_late_in_a_run_are_found():
     (run,) = synthetic_runs(1)
-    late = [p for p in plant(run, forecasts(run, run.L), THRESHOLDS) if p.share >= 0.6 and p.size == 5.0]
+    late = [p for p in plant(run, {}, THRESHOLDS) if p.share >= 0.6 and p.size == 5.0]
     assert len(late) == 2
     assert all(p.delay <= 0.02 for p in late)
 
