@@ -70,9 +70,9 @@ def next_fetch(step: int, refit: int, *, across_ranks: bool, horizon: int | None
     if across_ranks:
         return step + min(max(step // 16, 4), RANK_BUFFER)
     following = (step // BUFFER + 1) * BUFFER
-    if horizon is not None and horizon <= 20 * step and horizon < 100 * BUFFER:
+    if horizon is not None and 40 * LAG <= horizon < 100 * BUFFER and horizon <= 20 * step:
         # Parts of a twentieth, at whose ends the refits are by then, so that two fetches are never close together.
-        width = horizon / (20 * min(max(horizon // (40 * LAG), 1), 5))
+        width = horizon / (20 * min(horizon // (40 * LAG), 5))
         following = math.ceil((math.floor(step / width + 1e-9) + 1) * width - 1e-9)
     return max(min(refit, following), step + 1)
 
