@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lightning_scaling.batch_size.trade import batch_trade
     from lightning_scaling.callback import ScalingLawMonitor
     from lightning_scaling.curve import LossCurve
+    from lightning_scaling.departure import Departure
     from lightning_scaling.errors import FitError, LightningScalingError, ScalingWarning, StoreError
     from lightning_scaling.forecast import Forecast, forecast
     from lightning_scaling.interval import Interval
@@ -65,6 +66,7 @@ __all__ = [
     "CriticalBatch",
     "CurveBuilder",
     "CurveRecorder",
+    "Departure",
     "Diverged",
     "FitError",
     "Forecast",
@@ -115,6 +117,7 @@ _MODULE_OF = {
     "CriticalBatch": "laws",
     "CurveBuilder": "windows",
     "CurveRecorder": "recorder",
+    "Departure": "departure",
     "Diverged": "advice",
     "FitError": "errors",
     "Forecast": "forecast",

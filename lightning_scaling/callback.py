@@ -11,6 +11,7 @@ from lightning_scaling._lightning import callback_base
 from lightning_scaling.advice import Advice, StopRule
 from lightning_scaling.alternatives import Alternative
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.departure import Departure
 from lightning_scaling.errors import say_warning
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.host.session import Session
@@ -94,6 +95,9 @@ class ScalingLawMonitor(LightningCallback):
         figures: Whether TensorBoard, W&B and MLflow get a picture of the curve and its forecasts, under
             ``scaling/forecast``, at each quarter of the run and at its end. It is drawn in a thread, which takes
             matplotlib.
+        on_departure: What is called with a `Departure` when a loss leaves its own forecast, beside the sentence and the
+            record in the log of ``lightning_scaling`` (a warning; INFO where the loss falls below its forecast). What
+            it raises is warned of once.
 
     Raises:
         TypeError: If an argument is of the wrong kind, such as a ``stop`` that is no rule.
@@ -130,6 +134,7 @@ class ScalingLawMonitor(LightningCallback):
         store: str | RunStore | None = None,
         tags: dict[str, str | int | float | bool] | None = None,
         figures: bool = False,
+        on_departure: Callable[[Departure], object] | None = None,
     ) -> None:
         super().__init__()
         self._settings = Settings.of(
@@ -147,6 +152,7 @@ class ScalingLawMonitor(LightningCallback):
             store=store,
             tags=tags,
             figures=figures,
+            on_departure=on_departure,
         )
         require_held_out(monitor, self._settings.rules)
         if name != "scaling":
@@ -174,6 +180,11 @@ class ScalingLawMonitor(LightningCallback):
     def advice(self) -> Advice | None:
         """The newest advice, None before the first forecast; after a stop, the one that stopped the run."""
         return None if self._session is None else self._session.losses.main.live.advice
+
+    @property
+    def alarm(self) -> Departure | None:
+        """The newest departure of the loss from its own forecast, None where there was none."""
+        return None if self._session is None else self._session.losses.main.live.departure
 
     @property
     def history(self) -> tuple[ForecastRecord, ...]:

@@ -77,5 +77,5 @@ class Fetching:
         self.due = self._next(sent, self._live.next_step)
 
     def _next(self, step: int, refit: int) -> int:
-        found = next_fetch(step, refit, across_ranks=self._across_ranks)
+        found = next_fetch(step, refit, across_ranks=self._across_ranks, horizon=self._live.horizon)
         return min(found, self._last) if self._last is not None and step < self._last else found

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from lightning_scaling.advice import StopRule
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
+from lightning_scaling.host.herald import Herald
 from lightning_scaling.host.horizon import PlannedEnd
 from lightning_scaling.host.lr import lambda_rates
 from lightning_scaling.host.memory import Memory, recall
@@ -155,6 +156,7 @@ class ScalingLawCallback(Readings, TrainerCallback):
 
     def _reset(self) -> None:
         self._live = LiveForecast(self._settings.rules, level=self._settings.level, refits=self._settings.refits)
+        self._herald = Herald(None)
         self._log = LogCurve(averaged=self._metric == "loss")
         self._epoch_ends: list[int] = []
         self._ended_at = 0
@@ -209,12 +211,15 @@ class ScalingLawCallback(Readings, TrainerCallback):
         """Take an entry of the log of an earlier part of the run."""
         if self._metric in entry:
             self._take(int(entry["step"]), entry)
+            self._live.alarm.news()  # was told then
         if (reason := entry.get(_MARK)) is not None:
             self._live.overrule(str(reason))
 
     def _take(self, step: int, entry: Mapping[str, Any]) -> bool | None:
         """Take an entry; return whether a forecast brought news, None where there was no forecast."""
         lr = entry.get("learning_rate")
+        if step > self._log.step:
+            self._live.watch([step], [float(entry[self._metric])])
         self._log.append(step, float(entry[self._metric]), None if lr is None else float(lr))
         live = self._live
         if self._log.step < live.next_step and not live.is_alarmed(self._log.n_nonfinite, math.nan, math.inf):
@@ -229,6 +234,10 @@ class ScalingLawCallback(Readings, TrainerCallback):
             if self._tell is not None:
                 self._tell(f"Step {step}: the learning rate left its schedule; now: {plan}.")
         news = self._take(step, logs)
+        for departure in self._live.alarm.news():
+            words = self._herald.tell(departure)
+            if self._tell is not None:
+                self._tell(words)
         if news is not None:
             if self._memory is not None:
                 self._memory.keep(self._live, self.curve)

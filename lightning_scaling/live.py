@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.advice import EARLIEST, Action, Advice, Reason, StopRule, advise
+from lightning_scaling.alarm import Alarm
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.departure import Departure
 from lightning_scaling.forecast import Forecast, forecast
 from lightning_scaling.judge import BROKEN_AFTER
 from lightning_scaling.ledger import LAST_PART, ForecastLedger, ForecastRecord, recent_error, recent_loss
@@ -65,6 +67,7 @@ class LiveForecast:
         ledger: All forecasts so far.
         wants_stop: Whether a rule that may act says stop.
         acts_on: The reason of that rule.
+        alarm: Tells when the losses leave their forecast.
         at_quarter: Whether the newest forecast is the first after a quarter of the run.
     """
 
@@ -83,6 +86,7 @@ class LiveForecast:
         self.advice: Advice | None = None
         self.sentence = ""
         self.ledger = ForecastLedger()
+        self.alarm = Alarm()
         self.wants_stop = False
         self.next_step = next_refit(0, None, refits)
         self._overruled: set[str] = set()
@@ -101,18 +105,23 @@ class LiveForecast:
         would have forecast without the interruption.
         """
         if rates is None or horizon is None or not rates.size or rates.max() <= 0.0:
+            if self.schedule is not None:
+                self.alarm.disarm()
             self.schedule, self.peak = None, 1.0
         else:
             schedule, peak = LRSchedule.from_array(rates), float(rates.max())
             if self.schedule is None or not self._agrees(schedule, peak):
+                if not self._goes_on(schedule, peak, step):
+                    self.alarm.disarm()
                 self.schedule, self.peak = schedule, peak
-        self.horizon = horizon
+        self.horizon = self.alarm.horizon = horizon
         # From the last forecast on: one that was due when the run was cut off is due still.
         self.next_step = self._look_after(self.last_step or step)
 
     def adopt(self, other: LiveForecast) -> None:
         """Take over the plan of another loss of the same run."""
         self.horizon, self.schedule, self.peak = other.horizon, other.schedule, other.peak
+        self.alarm.horizon = other.horizon
         self.next_step = self._look_after(self.last_step)
 
     def due_after(self, step: int) -> int:
@@ -144,10 +153,27 @@ class LiveForecast:
             forecast(curve, horizon=horizon, lr_schedule=schedule, level=self._level, store=self.siblings or None)
         )
 
+    def watch(self, steps: Sequence[int], losses: Sequence[float | None], now: float = math.nan) -> None:
+        """Hold losses, in the order of their steps, against what was forecast of them.
+
+        Args:
+            steps: Optimizer steps [steps].
+            losses: Their losses, None where there was none [unit of the losses].
+            now: The time [s], NaN where it is not known.
+        """
+        self.alarm.take(steps, losses, now)
+
+    @property
+    def departure(self) -> Departure | None:
+        """The newest departure of the losses from their forecast, None where there was none."""
+        return self.alarm.found[-1] if self.alarm.found else None
+
     def take(self, found: Forecast) -> bool:
         """Take a forecast that was made elsewhere for this run; return whether there is news, as `refit` does."""
         self.forecast = found
         self.ledger.append(ForecastRecord.of(self.forecast))
+        held = self.schedule if found.horizon is not None else None
+        self.alarm.arm(found, held, next_refit(found.step, self.horizon, self._refits) - found.step)
         self.advice = advise(self.forecast, self._rules)
         self.wants_stop = self._may_act(found.step)
         self.next_step = self._look_after(found.step)
@@ -313,6 +339,7 @@ class LiveForecast:
             "departures": self._departures,
             "acts_on": self.acts_on.name if self.wants_stop and self.acts_on is not None else None,
             "passed": self._passed,
+            "alarm": self.alarm.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -341,9 +368,20 @@ class LiveForecast:
         self._stop_since = state["stop_since"]
         self._departures = int(state["departures"])
         self._passed = int(state["passed"])
+        if "alarm" in state:  # not in one of an earlier version
+            self.alarm.load_state_dict(state["alarm"])
+        self.alarm.horizon = self.horizon
 
     def _agrees(self, schedule: LRSchedule, peak: float) -> bool:
         old = self.schedule
         if old is None or old.horizon != schedule.horizon or not math.isclose(peak, self.peak, rel_tol=1e-3):
             return False
         return bool(np.allclose(old.summed(schedule.edges), schedule.summed(schedule.edges), rtol=2e-3, atol=1e-3))
+
+    def _goes_on(self, schedule: LRSchedule, peak: float, step: int) -> bool:
+        """Return whether another schedule holds, for the steps that come next, what the one before has promised."""
+        old = self.schedule
+        if old is None:
+            return False
+        near = np.maximum(step + np.array([0.0, 0.025, 0.05]) * old.horizon, 1.0)
+        return bool(np.abs(old.rate_at(near) * self.peak - schedule.rate_at(near) * peak).max() <= 0.05 * self.peak)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -14,8 +15,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_scaling.advice import StopRule
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.departure import Departure
 from lightning_scaling.errors import say_warning
 from lightning_scaling.fetching import Fetching
+from lightning_scaling.host.herald import Herald
 from lightning_scaling.host.loop_course import LoopCourse
 from lightning_scaling.host.memory import Memory, recall
 from lightning_scaling.host.settings import Settings
@@ -56,6 +59,7 @@ class LoopMonitor(Readings):
         store: A `RunStore`, or the folder or URL of one: as in `ScalingLawMonitor`, rank 0 reads its finished runs at
             the first step and writes this one into it, as over at the horizon, at a stop, and where `close` says so.
         tags: What tells this run apart in the store, such as ``{"task": "text"}``.
+        on_departure: What is called with a `Departure` when the loss leaves its own forecast: see `ScalingLawMonitor`.
 
     Raises:
         TypeError: If an argument is of the wrong kind.
@@ -83,6 +87,7 @@ class LoopMonitor(Readings):
         across_ranks: bool | None = None,
         store: str | PathLike[str] | RunStore | None = None,
         tags: Mapping[str, str | int | float | bool] | None = None,
+        on_departure: Callable[[Departure], object] | None = None,
     ) -> None:
         self._scheduler: LRScheduler | None = None
         if isinstance(lr_schedule, LRScheduler):
@@ -96,6 +101,7 @@ class LoopMonitor(Readings):
             verbose=tell is not None,
             store=store,
             tags=tags,
+            on_departure=on_departure,
         )
         if self._scheduler is not None and horizon is None:
             raise ValueError("Expected a horizon beside a scheduler, got None, so give the number of steps planned.")
@@ -113,6 +119,8 @@ class LoopMonitor(Readings):
         self._step = 0
         self._live = LiveForecast(self._settings.rules, level=self._settings.level, refits=refits)
         self._recorder = CurveRecorder(buffer=4 * BUFFER, across_ranks=self._across_ranks, note_size=1)
+        self._recorder.listener = lambda steps, losses: self._live.watch(steps, losses, time.monotonic())
+        self._herald = Herald(on_departure)
         self._course = LoopCourse(self._settings, self._scheduler, self._recorder, self._live)
         self._fetching = Fetching(
             self._recorder, self._live, across_ranks=self._across_ranks, last=self._settings.horizon
@@ -231,6 +239,7 @@ class LoopMonitor(Readings):
             recorder.flush()  # every rank is here: get what is under way
         if not self._thinks:
             return
+        self._announce()
         if (news := self._course.follow_rate(self._step)) and self._tell is not None:
             self._tell(news)
         alarmed = live.is_alarmed(recorder.builder.n_nonfinite, recorder.latest, recorder.latest_error)
@@ -238,6 +247,13 @@ class LoopMonitor(Readings):
             self._refit()
         if self._memory is not None and (self._stop or recorder.step == self._settings.horizon):
             self._memory.close(live, recorder.builder.curve(), over=True)
+
+    def _announce(self) -> None:
+        """Tell of a loss that has left its forecast since the last look."""
+        for departure in self._live.alarm.news():
+            words = self._herald.tell(departure)
+            if self._tell is not None:
+                self._tell(words)
 
     def _refit(self) -> None:
         live, curve = self._live, self._recorder.builder.curve()
@@ -259,6 +275,7 @@ class LoopMonitor(Readings):
         recorder.flush()
         if not self._thinks:
             return
+        self._announce()
         if len(recorder.builder) and recorder.step > live.last_step and not self._stop:
             self._refit()
         if self._memory is not None:

@@ -203,6 +203,11 @@ class Forecast:
         return float(np.clip(self._posterior.converged().cdf(loss)[0], 0.0, 1.0))
 
     @property
+    def seed_noise(self) -> float:
+        """Smallest standard deviation of an expected loss, what two seeds of a run differ by [unit of the loss]."""
+        return self._posterior.floor if isinstance(self._posterior, Posterior) else 0.0
+
+    @property
     def positive(self) -> bool:
         """Whether every loss so far was above 0: such a loss is taken to stay so, any other can fall to 0 and below."""
         return self._curve is not None and len(self._curve) > 0 and bool(self._curve.L.min() > 0.0)

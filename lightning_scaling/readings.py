@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lightning_scaling.advice import Advice
+from lightning_scaling.departure import Departure
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.ledger import ForecastRecord
 from lightning_scaling.live import METRICS, LiveForecast
@@ -24,6 +25,11 @@ class Readings:
     def advice(self) -> Advice | None:
         """The newest advice, None before the first forecast."""
         return self._live.advice
+
+    @property
+    def alarm(self) -> Departure | None:
+        """The newest departure of the loss from its own forecast, None where there was none."""
+        return self._live.departure
 
     @property
     def history(self) -> tuple[ForecastRecord, ...]:

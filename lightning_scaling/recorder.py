@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,8 @@ class CurveRecorder:
         self._B: float | None = None
         self._load: Load | None = None
         self._reduction: Reduction | None = None
+        #: What is called with the steps and losses of each fetch, in order.
+        self.listener: Callable[[Sequence[int], Sequence[float | None]], None] | None = None
         self._is_remote = False  # once a loss has been on a device, each flush is taken in by the next
         #: What rank 0 wants to tell all ranks; sent with every flush. Other ranks' notes are ignored.
         self.note: list[float] = [0.0] * note_size
@@ -268,6 +270,8 @@ class CurveRecorder:
         self, steps: Sequence[int], losses: Sequence[float | None], lrs: Sequence[float | None], B: float | None
     ) -> None:
         _extend(self._builder, steps, losses, lrs, B)
+        if self.listener is not None:
+            self.listener(steps, losses)
         self.lr = next((lr for lr in reversed(lrs) if lr is not None), self.lr)
         finite = [loss for loss in losses if loss is not None and math.isfinite(loss)]
         self.latest = float(np.mean(finite)) if finite else math.nan

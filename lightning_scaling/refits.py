@@ -54,19 +54,27 @@ def next_refit(step: int, horizon: int | None, refits: int) -> int:
     return max(min(following, horizon), step + 1)
 
 
-def next_fetch(step: int, refit: int, *, across_ranks: bool) -> int:
+def next_fetch(step: int, refit: int, *, across_ranks: bool, horizon: int | None = None) -> int:
     """Return the step above ``step`` at which to fetch the losses; across ranks it must follow from the step alone.
 
-    Where no refit is due they are fetched at the multiples of `BUFFER`, wherever the run was resumed.
+    Where no refit is due they are fetched at the multiples of `BUFFER`, wherever the run was resumed; in a short run at
+    those of a hundredth of it, so that a departure from the forecast is seen soon, but no more often than a device can
+    answer.
 
     Args:
         step: Optimizer steps done [steps].
         refit: Where the next refit is due [steps].
         across_ranks: Whether every rank takes part in a fetch.
+        horizon: Planned end [steps], None where it is not known.
     """
     if across_ranks:
         return step + min(max(step // 16, 4), RANK_BUFFER)
-    return max(min(refit, (step // BUFFER + 1) * BUFFER), step + 1)
+    following = (step // BUFFER + 1) * BUFFER
+    if horizon is not None and 40 * LAG <= horizon < 100 * BUFFER and horizon <= 20 * step:
+        # Parts of a twentieth, at whose ends the refits are by then, so that two fetches are never close together.
+        width = horizon / (20 * min(horizon // (40 * LAG), 5))
+        following = math.ceil((math.floor(step / width + 1e-9) + 1) * width - 1e-9)
+    return max(min(refit, following), step + 1)
 
 
 def _log_spaced(step: int, ratio: float) -> int:

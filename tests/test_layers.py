@@ -45,6 +45,8 @@ LAYERS: dict[str, set[str]] = {
     "readout": NUMBERS,
     "projection": NUMBERS,
     "forecast": NUMBERS,
+    "departure": NUMBERS,
+    "alarm": NUMBERS,
     "comparison": NUMBERS,
     "alternatives": NUMBERS,
     "advice": NUMBERS,

@@ -21,6 +21,7 @@ NAMES = [
     "CriticalBatch",
     "CurveBuilder",
     "CurveRecorder",
+    "Departure",
     "Diverged",
     "FitError",
     "Forecast",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lightning_scaling.refits import BUFFER, FIRST, RANK_BUFFER, next_fetch, next_refit
+from lightning_scaling.refits import BUFFER, FIRST, LAG, RANK_BUFFER, next_fetch, next_refit
 
 
 def schedule(horizon: int | None, refits: int, *, start: int = 0, until: int | None = None) -> list[int]:
@@ -58,6 +58,22 @@ def test_fetches_are_no_later_than_refits_and_bounded_apart() -> None:
         together = {next_fetch(step, refit, across_ranks=True) for refit in (0, step + 1, step + 10**5)}
         assert len(together) == 1, "ranks know the step, not each other's refits"
         assert step < together.pop() <= step + RANK_BUFFER
+
+
+def test_a_short_run_is_fetched_a_hundred_times_and_none_more_often_than_a_device_can_answer() -> None:
+    far = 10**9
+    assert next_fetch(1000, far, across_ranks=False, horizon=5000) == 1050
+    assert next_fetch(1003, far, across_ranks=False, horizon=5000) == 1050  # wherever it was resumed
+    assert next_fetch(160, far, across_ranks=False, horizon=200) == 256  # its refits are close enough
+    assert next_fetch(1000, far, across_ranks=False, horizon=1000 * 2) == 1020
+    for horizon in (700, 1000, 3333):
+        steps = [0]
+        while steps[-1] < horizon:
+            refit = next_refit(steps[-1], horizon, 40)
+            steps.append(next_fetch(steps[-1], refit, across_ranks=False, horizon=horizon))
+        late = [step for step in steps if step >= horizon / 20]
+        assert all(2 * LAG <= b - a + 1 <= max(horizon / 50, 2 * LAG + 8) for a, b in pairwise(late))
+    assert next_fetch(1000, far, across_ranks=False, horizon=10**6) == 1024
 
 
 @given(horizon=st.integers(200, 10**8))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lightning_scaling.host.advisor import Advisor
+from lightning_scaling.host.herald import Herald
 from lightning_scaling.host.losses import Losses
 from lightning_scaling.host.memory import Memory
 from lightning_scaling.host.series import Series
@@ -21,6 +22,7 @@ class Refitting:
         teller: Tells what is known of them.
         memory: The store of runs, None where there is none.
         advisor: Compares other ways to go on.
+        herald: Tells of losses that have left their forecast.
         across_ranks: Whether rank 0 decides for others, which hear of it with the next fetch.
 
     Attributes:
@@ -29,7 +31,14 @@ class Refitting:
     """
 
     def __init__(
-        self, losses: Losses, teller: Teller, memory: Memory | None, advisor: Advisor, *, across_ranks: bool
+        self,
+        losses: Losses,
+        teller: Teller,
+        memory: Memory | None,
+        advisor: Advisor,
+        herald: Herald,
+        *,
+        across_ranks: bool,
     ) -> None:
         self.N: float | None = None
         self.stop_asked = False
@@ -37,6 +46,7 @@ class Refitting:
         self._teller = teller
         self._memory = memory
         self._advisor = advisor
+        self._herald = herald
         self._across_ranks = across_ranks
 
     def steps(
@@ -51,6 +61,7 @@ class Refitting:
             before: What is to be done before a forecast that is due.
         """
         losses = self._losses
+        self._announce(trainer)
         if losses.breaks_beside():
             self._refit(trainer, losses.main, step, logged_at=logged_step(trainer))
         if losses.steps.is_due() if due is None else due:
@@ -59,6 +70,7 @@ class Refitting:
 
     def metric(self, trainer: Any, step: int) -> None:
         """Forecast the logged metric where it is time."""
+        self._announce(trainer)
         if self._losses.metric.is_due():
             self._refit(trainer, self._losses.metric, step, logged_at=logged_step(trainer))
 
@@ -71,10 +83,17 @@ class Refitting:
             settled: Whether its end has become known only now.
             stopped: Whether a rule has ended it: the forecast that asked for it stays the last one.
         """
+        self._announce(trainer)
         for series in (self._losses.beside, self._losses.main):
             news = series.is_behind() or (settled and len(series.live.ledger) > 0)
             if news and (series is self._losses.beside or not stopped):
                 self._refit(trainer, series, step, logged_at=max(logged_step(trainer) - 1, 0))
+
+    def _announce(self, trainer: Any) -> None:
+        """Tell of losses that have left their forecast since the last look."""
+        for series in (self._losses.main, self._losses.beside):
+            for departure in series.live.alarm.news():
+                self._teller.say(trainer, self._herald.tell(departure, series.name))
 
     def _refit(self, trainer: Any, series: Series, step: int, *, logged_at: int) -> None:
         losses, main, teller = self._losses, self._losses.main.live, self._teller

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning_scaling.curve import LossCurve
@@ -24,6 +25,10 @@ class Series:
         self.name = name
         self.recorder = recorder
         self.live = live
+        recorder.listener = self._watch
+
+    def _watch(self, steps: Sequence[int], losses: Sequence[float | None]) -> None:
+        self.live.watch(steps, losses, time.monotonic())
 
     @property
     def label(self) -> str:

@@ -13,6 +13,7 @@ from lightning_scaling.fetching import Fetching
 from lightning_scaling.host.advisor import Advisor
 from lightning_scaling.host.batch import BatchSize, step_size
 from lightning_scaling.host.course import Course
+from lightning_scaling.host.herald import Herald
 from lightning_scaling.host.losses import Losses
 from lightning_scaling.host.memory import recall
 from lightning_scaling.host.metrics import logged_by_others
@@ -75,7 +76,12 @@ class Session:
         self.advisor = Advisor(settings.price_per_hour, self.tracker.step)
         self._teller = Teller(settings, self.losses, tell)
         self._refitting = Refitting(
-            self.losses, self._teller, self.memory, self.advisor, across_ranks=self.across_ranks
+            self.losses,
+            self._teller,
+            self.memory,
+            self.advisor,
+            Herald(settings.on_departure),
+            across_ranks=self.across_ranks,
         )
         self._refitting.N = settings.N
         self._refitting.stop_asked = main.live.wants_stop  # of an earlier session, that has to wait for min_steps

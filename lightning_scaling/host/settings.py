@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.advice import Overfitting, StopRule
+from lightning_scaling.departure import Departure
 from lightning_scaling.live import METRICS
 from lightning_scaling.store import RunStore
 from lightning_scaling.store.run import Tag
@@ -39,6 +40,7 @@ class Settings:
     store: RunStore | None = None
     tags: Mapping[str, Tag] = field(default_factory=dict)
     figures: bool = False
+    on_departure: Callable[[Departure], object] | None = None
     across_ranks: bool = True  # else rank 0 follows its own loss and asks no other rank for anything
 
     @classmethod
@@ -59,6 +61,7 @@ class Settings:
         store: str | PathLike[str] | RunStore | None = None,
         tags: Mapping[str, Tag] | None = None,
         figures: bool = False,
+        on_departure: Callable[[Departure], object] | None = None,
     ) -> Settings:
         """Check the arguments of a monitor."""
         _require_key(monitor, name)
@@ -84,6 +87,11 @@ class Settings:
             )
         if not isinstance(figures, bool):
             raise TypeError(f"Expected figures to be True or False, got {figures!r}, so say which.")
+        if on_departure is not None and not callable(on_departure):
+            raise TypeError(
+                f"Expected on_departure to be a function of one Departure, got {on_departure!r:.80}, so give e.g. "
+                "print."
+            )
         rates = _rates(lr_schedule)
         if rates is not None and horizon is not None and rates.size != horizon:
             raise ValueError(
@@ -104,6 +112,7 @@ class Settings:
             store=store if store is None or isinstance(store, RunStore) else RunStore(store),
             tags=_tags(tags),
             figures=figures,
+            on_departure=on_departure,
             price_per_hour=None if price_per_hour is None else float(price_per_hour),
         )
 

@@ -1,0 +1,357 @@
+"""The break-away alarm: has the loss left its own forecast, beyond what noise explains?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from lightning_scaling.departure import Departure, sigmas_since
+from lightning_scaling.projection import Forecast
+from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.verdict import Verdict
+
+__all__ = ["Alarm", "Band"]
+
+FloatArray = NDArray[np.float64]
+
+#: Sigmas beyond which noise does not explain a departure upwards, and downwards; benchmarks/alarm.py has chosen them.
+THRESHOLDS = (4.5, 6.0)
+#: Blocks that a run of known length is cut in; of any other a block is this share of the steps so far.
+BLOCKS = 200
+#: Blocks that are remembered, and that must have been seen before anything is said.
+_KEPT, _FEWEST = 24, 16
+#: Blocks after which a forecast is held against the losses: a newer one may know of the departure already.
+_AGE = 4
+#: Forecasts that are kept, steps at which each is read, and how far: in intervals of refits and in shares of the run.
+_BANDS, _NODES, _INTERVALS, _REACH = 8, 9, 3.0, 0.15
+#: Rise of the planned rate, as a share of its peak, after which a forecast is not held against the losses.
+_RISE = 0.05
+#: Single losses count up to so many mean differences of neighbours off their block, once so many were seen.
+_CLIP, _SEEN = 3.5, 16
+#: Losses over which the mean difference is forgotten, and growth that one of them may bring.
+_MEMORY, _GROWTH = 64.0, 4.0
+#: Blocks in a group, by which noise that is correlated for long is seen; and squares that are remembered of each size.
+_GROUPS, _SQUARES = (1, 4), (32, 6)
+#: A normal distribution's median square, in variances.
+_MEDIAN_SQUARE = 0.4549
+#: Weight of forecasts that hold in the record, how much of it stays with each one more, and the largest error [sigma].
+_PRIOR, _STAYS, _WORST = 3.0, 0.6, 4.0
+#: Forecasts that are for the record only.
+_TRIALS = 2
+#: Blocks after which forecasts are taken to know of a departure.
+_ADAPTS = 10.0
+#: Departures that are remembered.
+_FOUND = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """What one forecast says of the steps that follow it.
+
+    Args:
+        made: Step of the forecast [steps].
+        until: Last step of which it may be held against the losses [steps].
+        S: Steps at which it was read [steps], shape (9,).
+        mid: Median of the expected loss [unit of the loss], shape (9,).
+        up: Standard deviation upwards, free of what two seeds differ by [same unit], shape (9,).
+        down: The same downwards, shape (9,).
+    """
+
+    made: int
+    until: float
+    S: FloatArray
+    mid: FloatArray
+    up: FloatArray
+    down: FloatArray
+
+    @classmethod
+    def of(cls, forecast: Forecast, schedule: LRSchedule | None, reach: float) -> Band | None:
+        """Read a forecast over the next ``reach`` steps; None where it says nothing of them."""
+        if not forecast.verdict.usable and forecast.verdict is not Verdict.NO_HORIZON:
+            return None
+        S = np.linspace(forecast.step, forecast.step + max(reach, 1.0), _NODES)
+        said = forecast.loss_at(S)
+        sigmas, floor = float(ndtri(0.5 + 0.5 * forecast.level)), forecast.seed_noise
+        sides = [np.asarray(x) / sigmas for x in (said.high - said.mid, said.mid - said.low)]
+        up, down = (np.sqrt(np.maximum(x**2 - floor**2, 1e-4 * x**2)) for x in sides)
+        mid, until = np.asarray(said.mid), float(S[-1])
+        if not all(np.isfinite(x).all() for x in (mid, up, down)):
+            return None
+        if schedule is not None:
+            fine = np.linspace(S[0], S[-1], 8 * _NODES)
+            rates = schedule.rate_at(np.maximum(fine, 1.0))
+            rises = np.flatnonzero(rates - np.minimum.accumulate(rates) > _RISE)
+            until = float(fine[rises[0]]) if rises.size else until
+        return cls(forecast.step, until, S, mid, up, down)
+
+    def off(self, S: FloatArray, L: FloatArray) -> FloatArray:
+        """Return by how much losses lie above what was forecast of their steps, shape (M,)."""
+        return np.asarray(L - np.interp(S, self.S, self.mid))
+
+
+@dataclass
+class _Block:
+    """Losses of neighbouring steps: those after ``begin`` up to ``end``."""
+
+    begin: int
+    end: int = 0
+    n: float = 0.0
+    sum_S: float = 0.0
+    sum_L: float = 0.0
+    sum_clipped: float = 0.0
+
+    @property
+    def S(self) -> float:
+        return self.sum_S / self.n
+
+    @property
+    def L(self) -> float:
+        return self.sum_clipped / self.n
+
+
+class Alarm:
+    r"""Holds each loss against what the run itself had forecast of it, in time and memory that do not grow.
+
+    Losses are averaged in blocks of a 200th of the run, single ones clipped where they stand off what the block before
+    foretells. The blocks that a forecast has not seen are held against it (`sigmas_since`), for a departure that began
+    with any one of them; the newest forecast that is four blocks old is taken, because a newer one may have learnt of
+    the departure. The noise of a block is measured from second differences of blocks and of groups of four, where
+    correlated noise shows. Forecasts that turn out to be off widen those to come:
+
+    .. math:: f^2 = \max\!\left(\frac{\nu + \sum_k e_k^2}{\nu + \sum_k 1}, 1\right)
+
+    with e_k their errors in sigmas, the older ones counting less. The first two of a run are for the record only.
+    What is found follows from the losses and forecasts alone, not from when they are handed over.
+
+    Args:
+        thresholds: Sigmas beyond which a departure upwards, and downwards, is found [1].
+
+    Attributes:
+        horizon: Planned end of the run [steps], None where it is not known.
+        found: The departures so far, oldest first; at most 16 are kept.
+    """
+
+    def __init__(self, thresholds: tuple[float, float] = THRESHOLDS) -> None:
+        self._thresholds = thresholds
+        self.horizon: int | None = None
+        self.found: list[Departure] = []
+        self._told = 0
+        self._bands: list[Band] = []
+        self._blocks: list[_Block] = []
+        self._open: _Block | None = None
+        self._centre: float | None = None  # what its losses are clipped about
+        self._n_blocks = 0
+        self._n_losses = 0
+        self._last = 0.0
+        self._jump = 0.0  # mean difference of neighbouring losses
+        self._squares: tuple[list[float], list[float]] = ([], [])
+        self._used = 0  # step of the forecast that the losses are held against
+        self._record = [0.0, 0.0]
+        self._n_tried = 0
+        self._quiet_until = 0
+        self._marks: list[tuple[int, float]] = []  # steps and when they were done
+
+    def arm(self, forecast: Forecast, schedule: LRSchedule | None, interval: float) -> None:
+        """Take a new forecast of the run.
+
+        Args:
+            forecast: The forecast.
+            schedule: The planned learning rates it was made with, None where they are not known.
+            interval: Steps to the next one [steps].
+        """
+        if not self._n_losses:
+            return  # nobody hands losses over
+        band = Band.of(forecast, schedule, max(_INTERVALS * interval, _REACH * (self.horizon or forecast.step)))
+        if band is not None:
+            self.hold(band)
+
+    def hold(self, band: Band) -> None:
+        """Take what a new forecast says of the steps that follow it."""
+        self._bands = [*(b for b in self._bands if b.made < band.made), band][-_BANDS:]
+
+    def disarm(self) -> None:
+        """Forget the forecasts: the plan that they were made with has changed."""
+        self._bands = []
+
+    def take(self, steps: Iterable[int], losses: Iterable[float | None], now: float = math.nan) -> None:
+        """Take losses in the order of their steps; those that are NaN, infinite or None are left out.
+
+        Args:
+            steps: Optimizer steps [steps].
+            losses: Their losses [unit of the loss].
+            now: The time [s], NaN where it is not known.
+        """
+        step = 0
+        for step, loss in zip(steps, losses, strict=True):
+            if loss is not None and math.isfinite(loss):
+                self._take(step, loss, now)
+        if step and (not self._marks or step - self._marks[-1][0] >= self._width(step)):
+            self._marks = [*self._marks, (step, now)][-2 * _KEPT :]
+
+    def news(self) -> tuple[Departure, ...]:
+        """Return the departures that have been found since this was asked last."""
+        fresh = tuple(self.found[len(self.found) - self._told :]) if self._told else ()
+        self._told = 0
+        return fresh
+
+    def _width(self, step: int) -> float:
+        return (self.horizon or step) / BLOCKS
+
+    def _take(self, step: int, loss: float, now: float) -> None:
+        if self._n_losses:
+            jump = abs(loss - self._last)
+            gain = max(1.0 / self._n_losses, 1.0 / _MEMORY)
+            self._jump += gain * (min(jump, _GROWTH * self._jump or jump) - self._jump)
+        self._last = loss
+        self._n_losses += 1
+        block = self._open
+        if block is None:
+            block = self._open = _Block(self._blocks[-1].end if self._blocks else step - 1)
+            self._centre = self._foreseen(step)
+        reach = _CLIP * self._jump
+        clipped = loss if self._centre is None else min(max(loss, self._centre - reach), self._centre + reach)
+        block.end = step
+        block.n += 1.0
+        block.sum_S += step
+        block.sum_L += loss
+        block.sum_clipped += clipped
+        if step - block.begin >= self._width(step):
+            self._blocks = [*self._blocks, block][-_KEPT:]
+            self._open = None
+            self._n_blocks += 1
+            self._measure()
+            if self._n_blocks >= _FEWEST:
+                self._judge(now)
+
+    def _foreseen(self, step: int) -> float | None:
+        """Return what a block that begins at a step should be: the one before, and the change that is forecast."""
+        if not self._bands or not self._blocks or self._n_losses <= _SEEN:
+            return None
+        band, before = self._bands[-1], self._blocks[-1]
+        then, now = np.interp((before.S, step + 0.5 * (before.end - before.begin)), band.S, band.mid)
+        return before.L + float(now - then)
+
+    def _measure(self) -> None:
+        """Measure the noise by the newest blocks, and groups of blocks, against the line through their neighbours."""
+        for size, most, squares in zip(_GROUPS, _SQUARES, self._squares, strict=True):
+            newest = self._blocks[-3 * size :]
+            if self._n_blocks % size or len(newest) < 3 * size:
+                continue
+            S, n, L = np.array([(b.S, b.n, b.L) for b in newest]).T
+            # A forecast takes out the bend of the curve; without one that can be done for neighbours only.
+            bands = [b for b in self._bands if newest[0].begin >= b.made and S[-1] <= b.until]
+            if not bands and size > 1:
+                continue
+            off = bands[-1].off(S, L) if bands else L
+            weight = n.reshape(3, size).sum(axis=1)
+            at, mean = ((n * x).reshape(3, size).sum(axis=1) / weight for x in (S, off))
+            share = (at[1] - at[0]) / (at[2] - at[0])
+            line = np.array([share - 1.0, 1.0, -share])
+            squares.append(float((line @ mean) ** 2 / (line**2 @ (1.0 / weight))))
+            del squares[:-most]
+
+    def _noise(self) -> float:
+        """Return the variance of the mean of n losses, times n [unit squared]."""
+        known = [float(np.median(squares)) for squares in self._squares if len(squares) > 2]
+        return max(known, default=0.0) / _MEDIAN_SQUARE
+
+    def _unseen(self, band: Band) -> list[_Block]:
+        """Return the blocks that a forecast speaks of and has not seen."""
+        return [b for b in self._blocks if b.begin >= band.made and b.S <= band.until]
+
+    def _judge(self, now: float) -> None:
+        """Hold the newest blocks against the forecast that is old enough."""
+        newest = self._blocks[-1]
+        since = self._blocks[-_AGE].begin
+        band = next((b for b in reversed(self._bands) if b.made <= since), None)
+        if band is None:
+            return
+        if band.made > self._used:
+            self._remember()
+            self._used = band.made
+        if self._n_tried < _TRIALS or band.made < self._quiet_until or newest.S > band.until:
+            return
+        # No departure lasts unless the newest two blocks are off to one side: one look in two ends here.
+        S, L = np.array([(b.S, b.L) for b in self._blocks[-2:]]).T
+        one, two = band.off(S, L).tolist()
+        if one * two <= 0.0:
+            return
+        blocks, noise = self._unseen(band), self._noise()
+        S, n, L = np.array([(b.S, b.n, b.L) for b in blocks]).T
+        off = band.off(S, L)
+        last = two + (newest.sum_L - newest.sum_clipped) / newest.n
+        widened = max((_PRIOR + self._record[0]) / (_PRIOR + self._record[1]), 1.0)
+        for sign, sd, threshold in zip((1.0, -1.0), (band.up, band.down), self._thresholds, strict=True):
+            if sign * two <= 0.0:
+                continue
+            z = sigmas_since(S, n, sign * off, sign * last, noise, widened * np.interp(S, band.S, sd) ** 2)
+            start = int(np.argmax(z))
+            if z[start] <= threshold:
+                continue
+            full = np.array([b.sum_L for b in blocks[start:]])
+            loss = float(full.sum() / n[start:].sum())
+            expected = loss - float(np.average(band.off(S[start:], full / n[start:]), weights=n[start:]))
+            step = blocks[start].begin + 1
+            ago = now - self._time_of(step)
+            self.found = [*self.found, Departure(step, sign * float(z[start]), loss, expected, newest.end, ago)]
+            self.found = self.found[-_FOUND:]
+            self._told = min(self._told + 1, _FOUND)
+            self._quiet_until = newest.end + math.ceil(_ADAPTS * self._width(newest.end))
+
+    def _remember(self) -> None:
+        """Put into the record how far the forecast that has been in use was off."""
+        band = next((b for b in self._bands if b.made == self._used), None)
+        if band is None or band.made < self._quiet_until:
+            return
+        if not (blocks := self._unseen(band)):
+            return
+        S, n, L = np.array([(b.S, b.n, b.L) for b in blocks]).T
+        off = float(np.average(band.off(S, L), weights=n))
+        sd = float(np.interp(S.mean(), band.S, band.up if off > 0.0 else band.down))
+        error = off**2 / max(sd**2 + self._noise() / float(n.sum()), 1e-300)
+        self._n_tried += 1
+        self._record = [_STAYS * self._record[0] + min(error, _WORST**2), _STAYS * self._record[1] + 1.0]
+
+    def _time_of(self, step: int) -> float:
+        """Return when a step was done, NaN where that is not known [s]."""
+        if len(self._marks) < 2 or step < self._marks[0][0]:
+            return math.nan
+        steps, times = zip(*self._marks, strict=True)
+        return float(np.interp(step, steps, times))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain numbers and lists; the clock does not go on in another process and is left out."""
+        bands = [[b.made, b.until, *(x.tolist() for x in (b.S, b.mid, b.up, b.down))] for b in self._bands]
+        blocks = [*self._blocks, *([] if self._open is None else [self._open])]
+        return {
+            "horizon": self.horizon,
+            "found": [[d.step, d.sigma, d.loss, d.expected, d.noticed, d.seconds_ago] for d in self.found],
+            "told": self._told,
+            "bands": bands,
+            "blocks": [[b.begin, b.end, b.n, b.sum_S, b.sum_L, b.sum_clipped] for b in blocks],
+            "open": self._open is not None,
+            "centre": self._centre,
+            "counts": [self._n_blocks, self._n_losses, self._used, self._quiet_until, self._n_tried],
+            "scale": [self._last, self._jump, *self._record],
+            "squares": [list(x) for x in self._squares],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+        self.horizon = state["horizon"]
+        self.found = [Departure(*row) for row in state["found"]]
+        self._told = int(state["told"])
+        self._bands = [Band(row[0], row[1], *(np.array(x) for x in row[2:])) for row in state["bands"]]
+        self._blocks = [_Block(*row) for row in state["blocks"]]
+        self._open = self._blocks.pop() if state["open"] else None
+        self._centre = state["centre"]
+        self._n_blocks, self._n_losses, self._used, self._quiet_until, self._n_tried = state["counts"]
+        self._last, self._jump, *self._record = state["scale"]
+        self._squares = (list(state["squares"][0]), list(state["squares"][1]))
+        self._marks = []

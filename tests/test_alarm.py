@@ -1,0 +1,176 @@
+"""The break-away alarm: silent where noise explains it all, quick where it does not, the same however it is fed."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lightning_scaling import Departure, LossCurve, LRSchedule, forecast
+from lightning_scaling.alarm import Alarm, Band
+from lightning_scaling.departure import sigmas_since
+from lightning_scaling.live import LiveForecast
+
+Array = NDArray[np.float64]
+
+T = 2000
+STEPS = np.arange(1, T + 1)
+TRUTH = 2.0 + 6.0 * STEPS**-0.5
+SD = 0.05
+
+
+def noise(seed: int, correlation: float = 0.8) -> Array:
+    """Return noise of unit width with heavy tails (Student's t, 4 degrees), each step like the one before."""
+    fresh = np.random.default_rng(seed).standard_t(4, T) / math.sqrt(2.0)
+    for k in range(1, T):
+        fresh[k] = correlation * fresh[k - 1] + math.sqrt(1.0 - correlation**2) * fresh[k]
+    return fresh
+
+
+def gone_through(L: Array, *, seed: int = 0, unsure: float = 0.01, alarm: Alarm | None = None) -> Alarm:
+    """Hold losses against forecasts made every 5 % of the run, which are off by as much as they say they may be."""
+    alarm, rng = alarm or Alarm(), np.random.default_rng(10_000 + seed)
+    alarm.horizon = T
+    for start in range(0, T, 100):
+        alarm.take(STEPS[start : start + 100].tolist(), L[start : start + 100].tolist(), now=0.5 * (start + 100))
+        made = start + 100
+        S = np.linspace(made, made + 300.0, 9)
+        sd = unsure * np.sqrt(1.0 + (S - made) / 100.0)
+        mid = (
+            2.0
+            + 6.0 * S**-0.5
+            + np.concatenate(([0.0], np.cumsum(rng.standard_normal(8) * np.sqrt(np.diff(sd**2)))))
+            + unsure * rng.standard_normal()
+        )
+        alarm.hold(Band(made, S[-1], S, mid, sd, sd))
+    return alarm
+
+
+def test_at_most_one_clean_run_in_twenty_gives_an_alarm_in_correlated_noise_with_heavy_tails() -> None:
+    alarms = sum(bool(gone_through(TRUTH + SD * noise(seed), seed=seed).found) for seed in range(200))
+    assert alarms <= 10
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6, 0.8])
+def test_a_shift_of_five_widths_is_found_within_a_fiftieth_of_the_run(share: float) -> None:
+    at, delays = int(share * T), []
+    for seed in range(10):
+        L = TRUTH + SD * noise(seed, correlation=0.0) + np.where(at < STEPS, 5.0 * SD, 0.0)
+        found = gone_through(L, seed=seed).found
+        assert found
+        assert found[0].upwards
+        assert abs(found[0].step - at) <= 0.02 * T
+        assert found[0].loss - found[0].expected == pytest.approx(5.0 * SD, abs=2.0 * SD)
+        delays.append(found[0].noticed - at)
+    assert np.mean(np.array(delays) <= 0.02 * T) >= 0.9
+    assert np.median(delays) <= 0.015 * T
+
+
+def test_a_fall_is_told_as_such_and_needs_more() -> None:
+    found = gone_through(TRUTH + SD * noise(1, 0.0) - np.where(STEPS > 1200, 5.0 * SD, 0.0)).found
+    assert found
+    assert found[0].sigma < -6.0
+    assert str(found[0]).startswith("The loss fell below its forecast at step 1 2")
+
+
+@pytest.mark.parametrize(("height", "length"), [(1e3, 1), (20.0, 5), (math.nan, 30), (math.inf, 30)])
+def test_a_spike_that_recovers_is_no_departure(height: float, length: int) -> None:
+    for seed in range(5):
+        L = TRUTH + SD * noise(seed, 0.0)
+        L[1233 : 1233 + length] += height
+        assert not gone_through(L, seed=seed).found
+
+
+def test_a_departure_is_told_once_and_later_forecasts_know_of_it() -> None:
+    alarm = gone_through(TRUTH + SD * noise(3, 0.0) + np.where(STEPS > 1210, 8.0 * SD, 0.0))
+    first = [d for d in alarm.found if d.step < 1300]
+    assert len(first) == 1
+    assert alarm.news() == tuple(alarm.found)
+    assert alarm.news() == ()
+
+
+def test_a_rate_that_is_to_rise_again_is_not_held_against_the_run() -> None:
+    rates = np.where(STEPS <= 1000, 1.0 - 0.9 * STEPS / 1000, 1.0)
+    said = forecast(LossCurve(S=STEPS[:900], L=TRUTH[:900] + SD * noise(0, 0.0)[:900]), horizon=T, lr_schedule=rates)
+    band = Band.of(said, LRSchedule.from_array(rates), 300.0)
+    assert band is not None
+    assert 990 < band.until < 1020
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_decay_that_is_planned_is_no_departure(seed: int) -> None:
+    rates = np.minimum(1.0, (T + 1 - STEPS) / (0.3 * T))
+    L = TRUTH - 0.25 * (1.0 - rates) + SD * noise(seed, 0.0)
+    live = LiveForecast()
+    live.plan(T, rates)
+    for step in STEPS.tolist():
+        live.watch([step], [float(L[step - 1])])
+        if step >= live.next_step:
+            live.refit(LossCurve(S=STEPS[:step], L=L[:step]))
+    assert live.departure is None
+
+
+def test_however_it_is_fed_and_wherever_it_is_resumed_the_same_is_found() -> None:
+    L = TRUTH + SD * noise(5) + np.where(STEPS > 1234, 8.0 * SD, 0.0)
+    whole = gone_through(L)
+    assert whole.found
+    pieces, rng = Alarm(), np.random.default_rng(10_000)
+    pieces.horizon = T
+    for start in range(0, T, 100):
+        for first in range(start, start + 100, 7):
+            last = min(first + 7, start + 100)
+            pieces.take(STEPS[first:last].tolist(), L[first:last].tolist())
+            again = Alarm()
+            again.load_state_dict(json.loads(json.dumps(pieces.state_dict())))
+            pieces = again
+        made = start + 100
+        S = np.linspace(made, made + 300.0, 9)
+        sd = 0.01 * np.sqrt(1.0 + (S - made) / 100.0)
+        drift = np.concatenate(([0.0], np.cumsum(rng.standard_normal(8) * np.sqrt(np.diff(sd**2)))))
+        pieces.hold(Band(made, S[-1], S, 2.0 + 6.0 * S**-0.5 + drift + 0.01 * rng.standard_normal(), sd, sd))
+    assert pieces.found == whole.found
+    assert len(json.dumps(pieces.state_dict())) < 32_000
+
+
+def test_a_live_forecast_without_an_alarm_in_its_state_goes_on() -> None:
+    live = LiveForecast()
+    live.plan(T, None)
+    live.watch([1, 2], [3.0, None])
+    old = live.state_dict()
+    del old["alarm"]
+    again = LiveForecast()
+    again.load_state_dict(old)
+    assert again.departure is None
+    assert again.alarm.horizon == T
+
+
+@pytest.mark.parametrize("L", [np.full(T, 3.0), np.zeros(T), 1e140 * TRUTH, np.full(T, np.nan), 1e-300 * TRUTH])
+def test_losses_without_noise_or_measure_do_no_harm(L: Array) -> None:
+    live = LiveForecast()
+    live.plan(T, None)
+    for start in range(0, T, 50):
+        live.watch(STEPS[start : start + 50].tolist(), L[start : start + 50].tolist())
+        if np.isfinite(L).all() and (start + 50) % 200 == 0:
+            live.refit(LossCurve(S=STEPS[: start + 50], L=L[: start + 50]))
+    assert live.departure is None
+
+
+def test_sigmas_of_a_departure_are_those_of_the_mean_where_the_forecast_is_sure() -> None:
+    S, n, off = np.arange(1.0, 7.0), np.full(6, 4.0), np.array([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
+    z = sigmas_since(S, n, off, 1.0, 4.0, np.full(6, 1e-12))
+    assert int(np.argmax(z)) == 3
+    assert z[3] == pytest.approx(1.0 / math.sqrt(4.0 / 12.0), rel=1e-3)
+    assert z[5] == -math.inf  # one block may be a spike
+    assert (sigmas_since(S, n, off, 0.1, 4.0, np.full(6, 1e-12))[:4] == -math.inf).all()  # it is over
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(math.nan, "."), (1.2, ", 1 second ago."), (720.0, ", 12 minutes ago."), (9e4, ", 25 hours ago.")],
+)
+def test_the_sentence_says_when(seconds: float, words: str) -> None:
+    said = str(Departure(18_400, 4.13, 2.31, 2.174, 18_944, seconds, "train_loss"))
+    assert said == f"train_loss left its forecast at step 18 400, +4.1 sigma (2.31 instead of 2.174){words}"
