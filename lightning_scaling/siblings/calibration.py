@@ -16,6 +16,7 @@ from lightning_scaling.fit.record import MIN_POINTS, fit
 from lightning_scaling.siblings.borrow import Borrowed, borrow
 from lightning_scaling.siblings.drop import end_by_drop
 from lightning_scaling.siblings.identity import digest
+from lightning_scaling.siblings.level import end_by_level, weigh_levels
 from lightning_scaling.siblings.relevance import LEAST, Relative, schedule_distance
 
 __all__ = ["Calibration", "calibrate"]
@@ -23,20 +24,22 @@ __all__ = ["Calibration", "calibrate"]
 #: Shares of a run from which runs that are over are forecast again.
 _SHARES = np.array([0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9])
 #: Runs that are forecast again at most; runs that the engine's own width, and its being unbiased, count for.
-_AGAIN, _WORTH, _UNBIASED = 12, 3.0, 3.0
+_AGAIN, _WORTH, _UNBIASED = 12, 1.0, 3.0
 #: What counts against the drops of the kin, in the unit of the sum that speaks for them: runs times square sigmas.
 _DROPLESS = 3.0
 #: Limits of the factor on the width.
-_LEAST, _MOST = 0.4, 2.5
+_LEAST, _MOST = 0.3, 2.5
 #: Distance of schedules at which a forecast made again counts for .6: errors of a decay say nothing of a constant rate.
 _LIKE = 0.3
-#: An error beyond this many sigmas counts as this many.
-_CLIP = 4.0
+#: An error beyond this many sigmas counts as this many; the same for a level.
+_CLIP, _FAR = 4.0, 10.0
+#: Standard deviation of a level that is not known, in sigmas.
+_UNSURE = 1e6
 #: Log ratio of sizes from which they are different ones.
 _OTHER_SIZE = 0.2
 
-#: Error and drop of a run that was forecast again, in sigmas.
-_Again = tuple[float, float]
+#: Error, drop and level of a run that was forecast again, in sigmas, and the sd of its level, in sigmas too.
+_Again = tuple[float, float, float, float]
 
 _again: WeakKeyDictionary[LossCurve, dict[tuple[float, bytes], _Again | None]] = WeakKeyDictionary()
 
@@ -49,12 +52,14 @@ class Calibration:
         shift: By how many sigmas a forecast is to be raised [1].
         factor: By what the width of an interval should be multiplied [1].
         drop: How far the forecast goes by the drops of the kin, from 0 to 1 [1]; part of the shift.
+        level: How far from there it goes by their levels, from 0 to 1 [1]; part of the shift.
         n_runs: Runs that were forecast again.
     """
 
     shift: float
     factor: float
     drop: float
+    level: float
     n_runs: int
 
 
@@ -62,17 +67,18 @@ def calibrate(borrowed: Borrowed, curve: LossCurve, posterior: Posterior) -> Cal
     r"""Return what forecasts at this share of a run were worth for its relatives.
 
     Each of the closest ones is forecast again at the same share of it, with all the others as its kin. With r_r its
-    error in sigmas, d_r by how many sigmas the drops of its kin (`end_by_drop`) lie above its forecast, w_r its weight,
-    and n runs in all,
+    error in sigmas, d_r and l_r by how many sigmas the drops (`end_by_drop`) and the levels (`end_by_level`) of its kin
+    lie above its forecast, w_r its weight, and n runs in all,
 
-    .. math:: \lambda = \frac{\sum_r w_r r_r d_r}{\kappa + \sum_r w_r d_r^2} \in [0, 1], \qquad
-              z_r = r_r - \lambda d_r, \qquad
+    .. math:: \kappa = \frac{\sum_r w_r r_r d_r}{k + \sum_r w_r d_r^2} \in [0, 1], \qquad
+              z_r = (1 - \lambda_r) (r_r - \kappa d_r) + \lambda_r (r_r - l_r), \qquad
               m = \frac{\sum_r w_r z_r}{\mu + n}, \qquad
               f^2 = \frac{\nu + \mu m^2 + \sum_r w_r (z_r - m)^2}{\nu + n}
 
-    A forecast is raised by m + lambda d sigmas, and its width multiplied by f: where copying the drops of the kin has
-    served them better than the law, it serves this run, and where it has not it is left alone. Where this run is of a
-    size that none of them has, a relative is forecast without those of its own size, for that is as hard.
+    with lambda from `weigh_levels`. A forecast is raised by m + (1 - lambda) kappa d + lambda l sigmas, and its width
+    multiplied by f: where copying the drops of the kin has served them better than the law, it serves this run, where
+    their levels have, those do, and where neither has it is left alone. Where this run is of a size that none of them
+    has, a relative is forecast without those of its own size, for that is as hard.
 
     Args:
         borrowed: What the kin of the run lend.
@@ -88,16 +94,19 @@ def calibrate(borrowed: Borrowed, curve: LossCurve, posterior: Posterior) -> Cal
     chosen = [int(i) for i in np.argsort(likeness)[::-1][:_AGAIN] if likeness[i] > LEAST]
     found = [(likeness[i], _forecast_again(borrowed, i, nearest)) for i in chosen]
     known = [(w, *again) for w, again in found if again is not None]
-    w, r, d = np.array(known).reshape(-1, 3).T
+    w, r, d, levels, sds = np.array(known).reshape(-1, 5).T
     r, d, n = np.clip(r, -_CLIP, _CLIP), np.clip(d, -_CLIP, _CLIP), float(w.sum())
     drop = float(np.clip(w @ (r * d) / (_DROPLESS + w @ d**2), 0.0, 1.0))
-    z = r - drop * d
+    median, sd = _end(posterior, float(borrowed.schedule.horizon))
+    here = drop * float(np.clip(_dropped(borrowed, curve, median, sd), -_CLIP, _CLIP))
+    level, level_sd = _level(borrowed, median, sd)
+    z, off = r - drop * d, np.clip(levels, -_FAR, _FAR) - drop * d
+    behind, ahead = weigh_levels(w, z, off, sds, level_sd)
+    z = z - behind * off
     shift = float(w @ z) / (_UNBIASED + n)
     square = (_WORTH + _UNBIASED * shift**2 + w @ (z - shift) ** 2) / (_WORTH + n)
-    if drop > 0.0:
-        median, sd = _end(posterior, float(borrowed.schedule.horizon))
-        shift += drop * float(np.clip(_dropped(borrowed, curve, median, sd), -_CLIP, _CLIP))
-    return Calibration(shift, float(np.clip(np.sqrt(square), _LEAST, _MOST)), drop, len(z))
+    shift += here + ahead * (float(np.clip(level, -_FAR, _FAR)) - here)
+    return Calibration(shift, float(np.clip(np.sqrt(square), _LEAST, _MOST)), drop, ahead, len(z))
 
 
 def _end(posterior: Posterior, T: float) -> tuple[float, float]:
@@ -110,6 +119,12 @@ def _dropped(borrowed: Borrowed, curve: LossCurve, median: float, sd: float) -> 
     """Return by how many sigmas the drops of the kin put the end of a run above its forecast; 0 where they cannot."""
     end = end_by_drop(borrowed, curve)
     return 0.0 if end is None else (end - median) / sd
+
+
+def _level(borrowed: Borrowed, median: float, sd: float) -> tuple[float, float]:
+    """Return by how many sigmas the levels of the kin put the end of a run above its forecast, and how well so."""
+    found = end_by_level(borrowed)
+    return (0.0, _UNSURE) if found is None else ((found[0] - median) / sd, found[1] / sd)
 
 
 def _forecast_again(borrowed: Borrowed, i: int, share: float) -> _Again | None:
@@ -144,5 +159,5 @@ def _worth(one: Relative, share: float, others: list[Relative]) -> _Again | None
     except (np.linalg.LinAlgError, ArithmeticError, ValueError):
         return None
     truth = float(np.average(one.curve.L[late], weights=one.curve.count[late]))
-    error, drop = (truth - median) / sd, _dropped(lent, part, median, sd)
-    return (error, drop) if np.isfinite(error) and np.isfinite(drop) else None
+    found = (truth - median) / sd, _dropped(lent, part, median, sd), *_level(lent, median, sd)
+    return found if np.isfinite(found).all() else None

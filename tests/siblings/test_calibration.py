@@ -10,8 +10,10 @@ import pytest
 from lightning_scaling import LossCurve, forecast
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.fit.record import fit
+from lightning_scaling.siblings import calibration
 from lightning_scaling.siblings.borrow import borrow
 from lightning_scaling.siblings.calibration import Calibration, calibrate
+from lightning_scaling.siblings.relevance import schedule_distance
 from tests.siblings.planted import Planted, T, family, run
 
 
@@ -30,10 +32,12 @@ def bent(one: Planted, by: float) -> Planted:
 
 
 def test_where_laws_held_intervals_are_narrowed(rng: np.random.Generator) -> None:
-    found = calibrated(run(rng, 1e7), 0.5, family(rng, (3e6, 1e7, 3e7)))
-    assert found.factor < 1.0
-    assert abs(found.shift) < 0.5
+    own, store = run(rng, 1e7), family(rng, (3e6, 1e7, 3e7))
+    found = calibrated(own, 0.5, store)
+    assert found.factor < 0.8
     assert found.n_runs == 6
+    helped = forecast(own.at(0.5), horizon=T, lr_schedule=own.lr_schedule, store=store).final_loss
+    assert float(helped.mid) == pytest.approx(own.end, abs=0.02)
 
 
 def test_where_every_run_left_its_law_late_that_is_expected_again(rng: np.random.Generator) -> None:
@@ -71,4 +75,39 @@ def test_the_drops_of_the_kin_count_where_they_served_them(rng: np.random.Genera
 
 def test_a_lone_relative_says_nothing_of_worth(rng: np.random.Generator) -> None:
     found = calibrated(run(rng, 1e7), 0.5, [run(rng, 1e7)])
-    assert found == Calibration(0.0, 1.0, 0.0, 0)
+    assert found == Calibration(0.0, 1.0, 0.0, 0.0, 0)
+
+
+def test_shift_and_width_are_those_of_the_errors(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, store = run(rng, 1e7), family(rng, (1e7,))
+    again = {"error": 2.0}
+    # Neither drops nor levels knew anything: they lie where the laws do, and are far from sure.
+    monkeypatch.setattr(calibration, "_forecast_again", lambda *_: (again["error"], 0.0, 0.0, 1e6))
+    monkeypatch.setattr(calibration, "_level", lambda *_: (0.0, 1e6))
+    seen = own.at(0.5)
+    borrowed = borrow(seen, own.lr_schedule, store)
+    assert borrowed is not None
+    borrowed = replace(borrowed, relatives=[replace(one, weight=1.0) for one in borrowed.relatives])
+    near = [schedule_distance(borrowed.schedule, one.schedule) / 0.3 for one in borrowed.relatives]
+    n = float(np.exp(-0.5 * np.square(near)).sum())
+    posterior = fit(seen, own.lr_schedule, DEFAULT_PRIOR, borrowed.kin).posterior
+    for error in (0.0, 1.0, 2.0):
+        again["error"] = error
+        found = calibrate(borrowed, seen, posterior)
+        shift = n * error / (3.0 + n)
+        assert found.shift == pytest.approx(shift)
+        square = (1.0 + 3.0 * shift**2 + n * (error - shift) ** 2) / (1.0 + n)
+        assert found.factor == pytest.approx(np.clip(np.sqrt(square), 0.3, 2.5))
+
+
+def test_early_in_a_run_the_levels_of_its_kin_say_where_it_ends(rng: np.random.Generator) -> None:
+    store = family(rng, (3e6, 1e7, 3e7))
+    off = {}
+    for k in range(4):
+        own = run(np.random.default_rng(k), 1e7)
+        assert own.lr_schedule is not None
+        for name, runs in (("alone", None), ("helped", store)):
+            found = forecast(own.at(0.1), horizon=T, lr_schedule=own.lr_schedule, store=runs).final_loss
+            off.setdefault(name, []).append(abs(float(found.mid) - own.end))
+        assert calibrated(own, 0.1, store).level > 0.2
+    assert np.mean(off["helped"]) < 0.5 * np.mean(off["alone"])
