@@ -22,6 +22,8 @@ _NEIGHBOURS = 3
 #: Neighbours on each side whose scatter is the usual one; how many times that is unusual where there are very many
 #: steps in a point, and how many standard errors more where there are few.
 _AROUND, _SCATTER, _SIGMAS = 8, 1.3, 5.0
+#: Sigmas by which a point stands alone, how many times what the points beside it bend, and the fewest points to tell.
+_ALONE, _ABOVE, _LEAST_POINTS = 8.0, 1.5, 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +92,15 @@ def reduce_curve(curve: LossCurve, *, windows_per_e_fold: int, e_folds: float, o
     inside = np.log(now / np.maximum(curve.S, 0.5)) <= e_folds
     if not inside.any():  # nothing was logged for long
         inside = np.log(curve.S[-1] / np.maximum(curve.S, 0.5)) <= e_folds
-    steps, count = np.maximum(curve.S[inside], 0.5), (curve.count * _say(curve))[inside]
+    sigma = _point_noise(curve.L, np.sqrt(curve.count))
+    say = _say_by_spread(curve) * _say_by_neighbours(curve, sigma)
+    steps, count = np.maximum(curve.S[inside], 0.5), (curve.count * say)[inside]
     window = np.floor(np.log(now / steps) * windows_per_e_fold).astype(int)
     heads = np.concatenate(([0], np.flatnonzero(np.diff(window)) + 1))
     weight = np.add.reduceat(count, heads)
     S = np.add.reduceat(steps * count, heads) / weight
     y = np.add.reduceat(curve.L[inside] * count, heads) / weight
 
-    sigma = _point_noise(curve.L, np.sqrt(curve.count))
     variance = sigma**2 / weight
     variance = variance * _overdispersion(S, y, variance)
     variance = _forgive_outliers(y, variance, outlier)
@@ -111,7 +114,7 @@ def reduce_curve(curve: LossCurve, *, windows_per_e_fold: int, e_folds: float, o
     )
 
 
-def _say(curve: LossCurve) -> FloatArray:
+def _say_by_spread(curve: LossCurve) -> FloatArray:
     r"""Return the part of its say that each point keeps, shape (n,): it may hold a spike, which its own scatter shows.
 
     One step that lies x off moves the mean of n steps by x/n and their standard deviation s to some :math:`x/\sqrt n`,
@@ -127,6 +130,29 @@ def _say(curve: LossCurve) -> FloatArray:
     ratio = np.divide(curve.spread[known], usual, out=np.ones(known.size), where=usual > 0.0)
     unusual = ratio > _SCATTER + _SIGMAS / np.sqrt(2.0 * curve.count[known])
     say[known[unusual]] = ratio[unusual] ** -2.0
+    return say
+
+
+def _say_by_neighbours(curve: LossCurve, sigma: float) -> FloatArray:
+    """Return the same for points whose scatter is not known: one that stands alone has next to none, shape (n,).
+
+    Of a spike the points beside it bend half as much as it does, of a jump in the loss as much as the first one after
+    it. The newest point is held against the line through those before it, for nothing has come after it yet.
+    """
+    L, n = curve.L, len(curve)
+    say = np.ones(n)
+    if n < _LEAST_POINTS or not sigma > 0.0:
+        return say
+    scale = sigma / np.sqrt(curve.count)
+    bend = np.zeros(n)
+    bend[1:-1] = L[1:-1] - 0.5 * (L[:-2] + L[2:])
+    bend[-1] = L[-1] - (L[-2] + (L[-2] - L[-5]) / 3.0)
+    size = np.abs(bend)
+    beside = np.maximum(np.append(0.0, size[:-1]), np.append(size[1:], 0.0))
+    beside[-2] = size[-3]  # the newest is measured another way
+    beside[-1] = 0.0
+    alone = (size > _ALONE * scale) & (size > _ABOVE * beside) & ~((curve.count > 1.0) & np.isfinite(curve.spread))
+    say[alone] = (_ALONE * scale[alone] / size[alone]) ** 2
     return say
 
 

@@ -86,3 +86,40 @@ def test_a_long_history_is_brought_to_bounded_length_without_loss(rng: np.random
     assert b.variance[-5:].mean() == pytest.approx(a.variance[-5:].mean(), rel=0.3)
     few = LossCurve(S[:100], L[:100])
     assert compact(few) is few
+
+
+def test_the_newest_point_of_a_log_may_be_a_spike_but_a_jump_is_none(rng: np.random.Generator) -> None:
+    S = np.arange(10, 2010, 10)
+    L = 2.0 + 6.0 * S**-0.5 + 0.01 * rng.standard_normal(S.size)
+    calm = reduce(LossCurve(S, L)).present
+    for back in (1, 2, 3):
+        spiked = L.copy()
+        spiked[-back] += 0.5
+        assert reduce(LossCurve(S, spiked)).present == pytest.approx(calm, abs=0.01)
+        jumped = L.copy()
+        jumped[-back:] += 0.5
+        if back > 1:
+            assert reduce(LossCurve(S, jumped)).y[-1] > calm + 0.03
+
+
+def test_huge_losses_that_follow_each_other_keep_their_say(rng: np.random.Generator) -> None:
+    S = np.arange(1, 401)
+    L = 2.0 + 0.01 * rng.standard_normal(S.size)
+    L[250:] += 1.0
+    assert reduce(LossCurve(S, L)).y[-1] == pytest.approx(3.0, abs=0.01)
+    steep = 2.0 + 1e6 * np.exp(-S / 5.0)  # a fall, not a row of spikes
+    assert reduce(LossCurve(S, steep)).y[-1] == pytest.approx(2.0, abs=0.01)
+
+
+@pytest.mark.parametrize("size", [1.0, 30.0])
+def test_a_window_with_a_huge_step_says_so_by_its_own_scatter(rng: np.random.Generator, size: float) -> None:
+    n = 3000
+    L = 2.0 + 6.0 * np.arange(1, n + 1) ** -0.5 + 0.05 * rng.standard_normal(n)
+    spiked = L.copy()
+    spiked[-20] += size
+    found = []
+    for losses in (L, spiked):
+        builder = CurveBuilder()
+        builder.extend(range(1, n + 1), losses.tolist())
+        found.append(reduce(builder.curve()).present)
+    assert found[1] == pytest.approx(found[0], abs=0.012)
