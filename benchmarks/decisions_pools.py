@@ -59,13 +59,14 @@ def pools_of(cases: Sequence[Case]) -> list[Pool]:
         if case.run.S[0] <= _LATEST_START * case.run.T:
             kinds.setdefault((case.run.group, case.run.domain), []).append(case)
     same, other = [], []
-    for (group, _), runs in kinds.items():
-        lengths = _by_length(runs)
+    for (group, domain), runs in kinds.items():
+        several = sum(other_group == group for other_group, _ in kinds) > 1
+        name, lengths = f"{group}, {domain}" if several else group, _by_length(runs)
         for members in lengths:
-            where = f"{group}, {members[0].run.T} steps"
+            where = f"{name}, {members[0].run.T} steps"
             same += [Pool(where + size, SAME, part) for size, part in _by_size(members) if len(part) >= SMALLEST]
         if len(lengths) > 1:
-            other += [Pool(group + size, OTHER, part) for size, part in _by_size(runs) if len(part) >= SMALLEST]
+            other += [Pool(name + size, OTHER, part) for size, part in _by_size(runs) if len(part) >= SMALLEST]
     return [*same, *other]
 
 

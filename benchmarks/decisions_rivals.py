@@ -1,8 +1,12 @@
-"""What simple rules would have done to a finished run: a look at half of it, a least-squares power law, patience."""
+"""What simple rules would have done to a finished run: a look at half of it, a least-squares power law, patience.
+
+And what a rule could have done that knew the rest of the run.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 from benchmarks.baselines import power_law
 from benchmarks.curves import make_tasks
@@ -17,6 +21,7 @@ _LOOKS = tuple(k / 20.0 for k in range(4, 20))
 LAST_AT_HALF = "last value above the target at 50 %"
 POWER_AT_HALF = "power law above the target at 50 %"
 POWER_TWICE = "power law above the target at two looks"
+HINDSIGHT = "hindsight: from where on no more is gained"
 
 
 def early_stopping(patience: float) -> str:
@@ -43,8 +48,18 @@ def by_rivals(case: Case) -> list[Decision]:
             decision(case, name, "target", place, share, made=share is not None and case.present(share) <= target)
             for name, share in patience.items()
         ]
-    decisions += [decision(case, name, "gain", gain, share) for gain in GAINS for name, share in patience.items()]
+    for gain in GAINS:
+        stops = {**patience, HINDSIGHT: spent_from(case, gain * case.fall)}
+        decisions += [decision(case, name, "gain", gain, share) for name, share in stops.items()]
     return decisions
+
+
+def spent_from(case: Case, gain: float) -> float | None:
+    """Return the share of the run, to 1 %, from which on a gain [unit of the loss] never lies ahead; None: its end."""
+    shares = [k / 100.0 for k in range(100) if case.run.prefix(k / 100.0).any()]
+    worth = [share for share in shares if case.around(share) - case.run.truth > gain]
+    later = [share for share in shares if not worth or share > worth[-1]]
+    return later[0] if later else None
 
 
 def twice_above(forecasts: Mapping[float, float], target: float) -> float | None:
@@ -55,7 +70,7 @@ def twice_above(forecasts: Mapping[float, float], target: float) -> float | None
         0.35
     """
     above = [share for share in sorted(forecasts) if forecasts[share] > target]
-    for share, following in zip(above, above[1:], strict=False):
+    for share, following in pairwise(above):
         if round(20.0 * (following - share)) == 1:
             return following
     return None

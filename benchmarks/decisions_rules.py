@@ -1,4 +1,4 @@
-"""What the stop rules of the package would have done to a finished run, as a monitor acts on them and by advice alone."""
+"""What the package's stop rules would have done to a finished run, as a monitor acts on them and by advice alone."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def by_rules(case: Case, confidences: tuple[float, ...] = CONFIDENCES) -> list[D
         confidences: Confidences of `TargetUnreachable` and `Converged`.
 
     Returns:
-        Two decisions for each rule: as a monitor would have acted, and by the first look at which it says stop.
+        What a monitor would have done by each rule, then the same by the first look at which each says stop.
     """
     asked: dict[str, tuple[str, str, float, Heard]] = {}
     for confidence in confidences:
@@ -106,12 +106,12 @@ def by_rules(case: Case, confidences: tuple[float, ...] = CONFIDENCES) -> list[D
     run = case.run
     rules = {label: heard for label, (_, _, _, heard) in asked.items()}
     found = replay(LossCurve(run.S, run.L, N=run.N), name=run.id, schedule=case.schedule, rules=rules, pictured=())
-    decisions = []
-    for stop in found.stops:
-        name, aim, place, heard = asked[stop.label]
-        decisions.append(decision(case, name, aim, place, _share(stop.step, run.T)))
-        decisions.append(decision(case, name + ADVICE, aim, place, _share(heard.first, run.T)))
-    return decisions
+    steps = {stop.label: stop.step for stop in found.stops}
+    acted, advised = [], []
+    for label, (name, aim, place, heard) in asked.items():
+        acted.append(decision(case, name, aim, place, _share(steps[label], run.T)))
+        advised.append(decision(case, name + ADVICE, aim, place, _share(heard.first, run.T)))
+    return [*acted, *advised]
 
 
 def decision(case: Case, rule: str, aim: str, place: float, stopped: float | None, *, made: bool = False) -> Decision:
