@@ -21,6 +21,8 @@ NATS, SHARES = (0.02, 0.05, 0.10), (0.01, 0.02, 0.04)
 NEAR_NATS, NEAR_SHARE = 0.005, 0.0025
 #: Smallest gains worth training on for, as shares of the fall.
 GAINS = (0.01, 0.02, 0.05)
+#: What is known of the learning rate ahead, and below which share of its peak an end counts as a fall.
+CONSTANT, FALLS, UNKNOWN, _NO_FALL = "constant", "falls", "not known", 0.95
 #: Part of a run before which its fall is not counted: the first transient.
 TRANSIENT = 0.01
 
@@ -69,6 +71,13 @@ class Case:
             schedule = LRSchedule.constant(run.T, known=True)
         near = NEAR_NATS if language else NEAR_SHARE * fall
         return cls(run, smoothed(run), schedule, assumed, fall, targets, near)
+
+    @property
+    def rate(self) -> str:
+        """What the learning rate does after its peak, as far as it was known: `CONSTANT`, `FALLS` or `UNKNOWN`."""
+        if self.schedule is None:
+            return UNKNOWN
+        return FALLS if float(self.schedule.rates[-1]) < _NO_FALL * float(self.schedule.rates.max()) else CONSTANT
 
     def present(self, share: float) -> float:
         """Return the smoothed loss at a share of the run, NaN before the first point."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
 from benchmarks.curves import RunCurve
 from benchmarks.decisions_cases import NATS, Case, is_language_model
@@ -16,6 +17,7 @@ from benchmarks.decisions_tables import (
     JUDGED,
     alarms,
     bar_table,
+    breakdown,
     duels,
     each_pool_table,
     false_table,
@@ -24,7 +26,6 @@ from benchmarks.decisions_tables import (
     pool_table,
     rule_table,
     run_table,
-    source_table,
 )
 from benchmarks.tables import Table
 
@@ -35,8 +36,8 @@ Written by `python benchmarks/decisions.py --curves DIR --out docs/decisions.md`
 {n_groups} sources with a known planned end, {n_language} of them language models. The curves are public logs of other
 people's runs and are not part of this repository. For your own: put one `<name>.csv` with the columns `step,loss` and,
 if you have it, `lr` per finished run in a folder (with an `index.json` as `benchmarks/curves.py` describes it, or
-without) and give that as DIR. `lightning-scaling replay` tries rules on single logs of other formats
-([command line](command_line.md)).
+without) and give that as DIR; targets are in nats where the index names a domain such as `LM pretraining`.
+`lightning-scaling replay` tries rules on single logs of other formats ([command line](command_line.md)).
 
 A forecast that is right to .01 nats is no use where the decision taken on it is wrong. So this page counts decisions:
 runs that were stopped though they would have made it, steps saved on those that would not, and best runs killed.
@@ -54,13 +55,13 @@ end; a target below 0 of a loss that is positive is not asked. Each rule goes th
 **What was known** at each look: the losses so far, the planned length, and the learning rate of all steps where it was
 logged ({n_logged} runs). Where it was not but the index calls the schedule constant, a constant one was handed in, as a
 Trainer would have known it ({n_assumed} runs{assumed}). The other {n_unknown} runs{unknown} have schedules that nobody
-can read off the log: there no rule acts, which counts as never stopped, and the tables give the figures with and without
-them. **What was not known:** other runs, other recipes, validation losses, and the rest of the run.
+can read off the log: there no rule acts, which counts as never stopped; the tables give the figures with and without
+them. **What was not known:** other runs, other recipes, validation losses, the rest of the run.
 
-**Simple rules** beside them: {simple}; a power law by least squares that lies above the target at 50 %,
-or at two looks running, 5 % of the run apart, from a fifth of it on; and EarlyStopping with a patience of {patience} of
-the run without a new best of the smoothed loss (mean over 2 % of the steps, `min_delta` 0). That one knows no target; it
-is not charged with a false stop where it had made the target by then.
+**Simple rules** beside them: {simple}; a power law by least squares that lies above the target at 50 %, or at two
+looks running, 5 % of the run apart, from a fifth of it on; and EarlyStopping with a patience of {patience} of the run
+without a new best of the smoothed loss (mean over 2 % of the steps, `min_delta` 0). That one knows no target; it is not
+charged with a false stop where it had made the target by then.
 
 **Read with care.** The constants of the rules (the second look, the fifth of the run, what they allow for a decay) and
 of the engine were chosen with the public runs that this project has in sight; the simple rules have no constants to
@@ -95,7 +96,7 @@ _CANNOT = """\
 - **What a false stop costs.** It can be resumed from a checkpoint if somebody looks, and is a run lost if nobody does.
 - **Other tasks.** {n_language} of the {n_runs} runs are language models. Few curves here have plateaus.
 - **A search over hyper-parameters.** Pools are what the sources happen to hold: runs that differ by schedule, size,
-  recipe or seed. Between seeds of one recipe picking the best is close to a coin toss for every strategy.
+  recipe or seed.
 """
 
 
@@ -125,7 +126,9 @@ def stop_tables(found: Findings) -> list[Table]:
     tables = [bar_table(decisions), rule_table(f"Targets: all {n_all} runs", decisions)]
     if 0 < n_known < n_all:
         tables.append(rule_table(f"Targets: the {n_known} runs whose learning rate ahead is known", known))
-    return [*tables, place_table(decisions, NATS), source_table(decisions, chosen), gain_table(decisions)]
+    by_source = breakdown(decisions, chosen, lambda d: d.group, "source")
+    by_rate = breakdown(decisions, chosen, lambda d: d.rate, "learning rate ahead")
+    return [*tables, place_table(decisions, NATS), by_source, by_rate, gain_table(decisions)]
 
 
 def pool_tables(found: Findings) -> list[Table]:
@@ -180,19 +183,23 @@ def _introduction(found: Findings, words: Mapping[str, int]) -> str:
     cases = found.cases
     assumed = [case.run for case in cases if case.assumed]
     unknown = [case.run for case in cases if case.schedule is None]
-    return _INTRODUCTION.format(
+    text = _INTRODUCTION.format(
         **words,
         n_groups=len({case.run.group for case in cases}),
         below=", ".join(f"{d:.2f}" for d in NATS[:-1]) + f" and {NATS[-1]:.2f}",
         n_logged=len(cases) - len(assumed) - len(unknown),
         n_assumed=len(assumed),
-        assumed=_sources(assumed),
+        assumed=f", of {_sources(assumed)}" if assumed else "",
         n_unknown=len(unknown),
-        unknown=_sources(unknown),
+        unknown=f" ({_sources(unknown)})" if unknown else "",
         simple=LAST_AT_HALF,
         patience=" and ".join(f"{100.0 * p:.0f} %" for p in PATIENCE),
+    )
+    return (
+        "\n\n".join(fill(part, 120, break_long_words=False, break_on_hyphens=False) for part in text.split("\n\n"))
+        + "\n"
     )
 
 
 def _sources(runs: Sequence[RunCurve]) -> str:
-    return f": {', '.join(dict.fromkeys(run.group for run in runs))}" if runs else ""
+    return ", ".join(dict.fromkeys(run.group for run in runs))

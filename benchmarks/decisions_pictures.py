@@ -63,7 +63,7 @@ def draw(decisions: Sequence[Decision], played: Sequence[Played], path: Path) ->
         _draw_pools(ax, [p for p in played if p.kind == kind])
         ax.set(title=f"pools {kind}")
     if kinds:
-        axes[1].legend(fontsize=8, frameon=False, loc="upper left")
+        axes[1].legend(fontsize=8, frameon=False, loc="lower right")
     figure.savefig(path, dpi=120)
 
 
@@ -71,9 +71,11 @@ def _draw_rules(ax: Axes, decisions: Sequence[Decision]) -> None:
     for suffix, label, colour in (("", "as a monitor acts", "C0"), (ADVICE, "advice alone", "C1")):
         points = curve_points(decisions, suffix)
         ax.plot(*zip(*[(100 * x, 100 * y) for x, y in points], strict=True), "o-", color=colour, label=label, ms=5)
-        for confidence, (x, y) in zip(CONFIDENCES, points, strict=True):
+        for i in (0, -1):  # those in between would overlap
+            x, y = points[i]
+            place = (5, 3) if i == 0 else (5, -9)
             ax.annotate(
-                f"{100 * confidence:.0f}", (100 * x, 100 * y), xytext=(4, -9), textcoords="offset points", fontsize=7
+                f"{100 * CONFIDENCES[i]:.0f} %", (100 * x, 100 * y), place, textcoords="offset points", fontsize=7
             )
     for i, (rule, label) in enumerate(_RIVALS.items()):
         mine = [d for d in decisions if d.rule == rule]
@@ -82,7 +84,7 @@ def _draw_rules(ax: Axes, decisions: Sequence[Decision]) -> None:
     ax.axvline(100 * MOST_FALSE, color="0.6", lw=0.8, zorder=0)
     ax.axhline(100 * LEAST_SAVED, color="0.6", lw=0.8, zorder=0)
     ax.set(
-        title="TargetUnreachable by confidence [%], and simple rules",
+        title="TargetUnreachable by confidence, and simple rules",
         xlabel="runs stopped that would have made it [%]",
         ylabel="steps saved of runs that miss by 0.05 [%]",
         ylim=(0.0, None),

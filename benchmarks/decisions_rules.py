@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from benchmarks.decisions_cases import GAINS, Case
+from benchmarks.decisions_cases import GAINS, UNKNOWN, Case
 from lightning_scaling import Action, Advice, Converged, Diverged, Forecast, LossCurve, StopRule, TargetUnreachable
 from lightning_scaling.replay import replay
 
@@ -22,7 +22,7 @@ class Decision:
     Attributes:
         run: Name of the run.
         group: Its source.
-        known: Whether its learning rate ahead was known.
+        rate: What was known of its learning rate ahead: ``"constant"``, ``"falls"`` or ``"not known"``.
         rule: The rule in words.
         aim: What it was asked: ``"target"``, ``"gain"`` or ``"diverged"``.
         place: Of a target, -3 to -1 for those the run missed and 1 to 3 for those it made; of a gain, its share of the
@@ -35,7 +35,7 @@ class Decision:
 
     run: str
     group: str
-    known: bool
+    rate: str
     rule: str
     aim: str
     place: float
@@ -43,6 +43,11 @@ class Decision:
     false: bool
     left: float
     worth: float
+
+    @property
+    def known(self) -> bool:
+        """Whether the learning rate ahead was known."""
+        return self.rate != UNKNOWN
 
     @property
     def saved(self) -> float:
@@ -94,14 +99,14 @@ def by_rules(case: Case, confidences: tuple[float, ...] = CONFIDENCES) -> list[D
     """
     asked: dict[str, tuple[str, str, float, Heard]] = {}
     for confidence in confidences:
-        for place, target in case.targets.items():
+        for k, target in case.targets.items():
             name = name_of(TargetUnreachable, confidence)
             heard = Heard(TargetUnreachable(loss=target, confidence=confidence))
-            asked[f"{name}, {place}"] = name, "target", float(place), heard
-        for gain in GAINS:
+            asked[f"{name}, {k}"] = name, "target", float(k), heard
+        for share in GAINS:
             name = name_of(Converged, confidence)
-            heard = Heard(Converged(min_gain=gain * case.fall, confidence=confidence))
-            asked[f"{name}, {gain}"] = name, "gain", gain, heard
+            heard = Heard(Converged(min_gain=share * case.fall, confidence=confidence))
+            asked[f"{name}, {share}"] = name, "gain", share, heard
     asked["Diverged"] = "Diverged", "diverged", 0.0, Heard(Diverged())
     run = case.run
     rules = {label: heard for label, (_, _, _, heard) in asked.items()}
@@ -135,7 +140,7 @@ def decision(case: Case, rule: str, aim: str, place: float, stopped: float | Non
     else:
         worth, false = 0.0, stopped is not None
     run = case.run
-    return Decision(run.id, run.group, case.schedule is not None, rule, aim, place, stopped, false, left, worth)
+    return Decision(run.id, run.group, case.rate, rule, aim, place, stopped, false, left, worth)
 
 
 def _share(step: int | None, horizon: int) -> float | None:

@@ -74,14 +74,19 @@ def bars(decisions: Sequence[Decision]) -> list[Bar]:
 def bar_table(decisions: Sequence[Decision]) -> Table:
     """Return the bars, met or missed."""
     rows = [
-        (b.what, b.among, _percent(b.figure), f"{'at most' if b.most else 'at least'} {_percent(b.bar)}", b.verdict)
+        (
+            f"{b.what}, {b.among}",
+            _percent(b.figure),
+            f"{'at most' if b.most else 'at least'} {_percent(b.bar)}",
+            b.verdict,
+        )
         for b in bars(decisions)
     ]
     note = (
         f"{JUDGED}, as a monitor acts. False stops: among targets above where the run ended. Steps saved: mean over "
         "targets that the run missed by 0.05 nats or more, 0 where it did not stop."
     )
-    return Table("Bars", note, ("what", "among", "figure", "bar", ""), tuple(rows))
+    return Table("Bars", note, ("what", "figure", "bar", ""), tuple(rows))
 
 
 def rule_table(title: str, decisions: Sequence[Decision]) -> Table:
@@ -130,18 +135,18 @@ def place_table(decisions: Sequence[Decision], distances: Sequence[float]) -> Ta
     return Table("By the distance of the target", note, header, tuple(rows))
 
 
-def source_table(decisions: Sequence[Decision], rules: Sequence[str]) -> Table:
-    """Return false stops and steps saved of some rules in each source."""
+def breakdown(decisions: Sequence[Decision], rules: Sequence[str], key: Callable[[Decision], str], name: str) -> Table:
+    """Return false stops and steps saved of some rules in each source, or for each kind of schedule."""
     rows = []
-    for group in _in_order(d.group for d in decisions):
-        here = [d for d in decisions if d.group == group and d.aim == "target"]
+    for value in _in_order(key(d) for d in decisions):
+        here = [d for d in decisions if key(d) == value and d.aim == "target"]
         cells = []
         for rule in rules:
             mine = [d for d in here if d.rule == rule]
             cells.append(f"{_percent(false_share(mine))} / {_percent(saved_share(mine))}")
-        rows.append((group, str(len({d.run for d in here})), str(len({d.run for d in here if d.known})), *cells))
+        rows.append((value, str(len({d.run for d in here})), str(len({d.run for d in here if d.known})), *cells))
     note = "False stops / steps saved where the target is missed by 0.05 nats or more."
-    return Table("By source", note, ("source", "runs", "rate known", *rules), tuple(rows))
+    return Table(f"By {name}", note, (name, "runs", "rate known", *rules), tuple(rows))
 
 
 def run_table(decisions: Sequence[Decision]) -> Table:
@@ -229,8 +234,8 @@ def pool_table(title: str, played: Sequence[Played]) -> Table:
     n_pools, n_parts = len({p.pool for p in played}), len(played) // max(len({p.strategy for p in played}), 1)
     note = (
         f"{n_pools} pools, with their parts {n_parts}; each pool with its parts counts once. Best killed: no run is "
-        "left that ends within 0.005 nats of the best (for runs that are no language models 0.25 % of the fall). Regret: "
-        "loss taken home minus that of the best run, mean and worst [unit of the loss]."
+        "left that ends within 0.005 nats of the best (for runs that are no language models 0.25 % of the fall). "
+        "Regret: loss taken home minus that of the best run, mean and worst [unit of the loss]."
     )
     header = ("strategy", "best killed", "regret", "worst regret", "steps saved")
     return Table(title, note, header, tuple(rows))

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.curves import RunCurve, load_curves
 from benchmarks.decisions import decide, main
-from benchmarks.decisions_cases import Case
+from benchmarks.decisions_cases import CONSTANT, FALLS, UNKNOWN, Case
 from benchmarks.decisions_pools import OTHER, SAME, parts_of, pools_of
 from benchmarks.decisions_rivals import HINDSIGHT, LAST_AT_HALF, POWER_AT_HALF, by_rivals, early_stopping
 from benchmarks.decisions_rules import ADVICE, Decision, Heard, by_rules, name_of
@@ -57,7 +57,7 @@ def case_of(run: RunCurve) -> Case:
 
 def decided(rule: str, place: float, stopped: float | None, *, run: str = "a", known: bool = True) -> Decision:
     false = stopped is not None and place > 0
-    return Decision(run, run, known, rule, "target", place, stopped, false, 0.1, 0.05)
+    return Decision(run, run, "constant" if known else UNKNOWN, rule, "target", place, stopped, false, 0.1, 0.05)
 
 
 # -- what is asked ----------------------------------------------------------------------------------------------------
@@ -100,7 +100,10 @@ def test_a_constant_rate_is_handed_in_only_where_the_index_says_constant() -> No
     assert constant.schedule is not None
     assert constant.schedule.known
     assert case_of(replace(silent, schedule="warmup+constant")).schedule is None
-    assert not case_of(power_run("b")).assumed
+    logged = case_of(power_run("b"))
+    assert not logged.assumed
+    assert (logged.rate, constant.rate, case_of(silent).rate) == (CONSTANT, CONSTANT, UNKNOWN)
+    assert case_of(replace(power_run("b"), lr=0.001 * (1.0 - S / (T + 1.0)))).rate == FALLS
 
 
 def test_patience_runs_out_a_patience_after_the_last_best() -> None:
