@@ -160,7 +160,7 @@ def write_page(path: Path, found: Findings, n_parts: int) -> None:
         "## Stop rules\n",
         *map(Table.markdown, stop_tables(found)),
         alarms(found.decisions),
-        *([_POOLS.format(same=SAME, other=OTHER, n_parts=n_parts)] if pools else []),
+        *([_filled(_POOLS.format(same=SAME, other=OTHER, n_parts=n_parts))] if pools else []),
         *(duels(found.played) if pools else []),
         *map(Table.markdown, pools),
         _CANNOT.format(**words),
@@ -195,10 +195,13 @@ def _introduction(found: Findings, words: Mapping[str, int]) -> str:
         simple=LAST_AT_HALF,
         patience=" and ".join(f"{100.0 * p:.0f} %" for p in PATIENCE),
     )
-    return (
-        "\n\n".join(fill(part, 120, break_long_words=False, break_on_hyphens=False) for part in text.split("\n\n"))
-        + "\n"
-    )
+    return _filled(text)
+
+
+def _filled(text: str) -> str:
+    """Return paragraphs in lines of at most 120 characters, as numbers and names have changed their lengths."""
+    parts = text.split("\n\n")
+    return "\n\n".join(fill(part, 120, break_long_words=False, break_on_hyphens=False) for part in parts) + "\n"
 
 
 def _sources(runs: Sequence[RunCurve]) -> str:

@@ -68,12 +68,12 @@ def draw(decisions: Sequence[Decision], played: Sequence[Played], path: Path) ->
 
 
 def _draw_rules(ax: Axes, decisions: Sequence[Decision]) -> None:
-    for suffix, label, colour in (("", "as a monitor acts", "C0"), (ADVICE, "advice alone", "C1")):
+    curves = (("", "as a monitor acts", "C0", (6, -4)), (ADVICE, "advice alone", "C1", (5, 4)))
+    for suffix, label, colour, place in curves:
         points = curve_points(decisions, suffix)
         ax.plot(*zip(*[(100 * x, 100 * y) for x, y in points], strict=True), "o-", color=colour, label=label, ms=5)
         for i in (0, -1):  # those in between would overlap
             x, y = points[i]
-            place = (5, 3) if i == 0 else (5, -9)
             ax.annotate(
                 f"{100 * CONFIDENCES[i]:.0f} %", (100 * x, 100 * y), place, textcoords="offset points", fontsize=7
             )

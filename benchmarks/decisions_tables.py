@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.decisions_cases import GAINS
+from benchmarks.decisions_cases import CONSTANT, FALLS, GAINS, UNKNOWN
 from benchmarks.decisions_pools import Played
 from benchmarks.decisions_rules import ADVICE, CONFIDENCES, Decision, name_of
 from benchmarks.decisions_strategies import HALVING, HALVING_OURS, MEDIAN, ONCE_OURS, ONCE_PRESENT, OURS
@@ -73,6 +73,9 @@ def bars(decisions: Sequence[Decision]) -> list[Bar]:
 
 def bar_table(decisions: Sequence[Decision]) -> Table:
     """Return the bars, met or missed."""
+    mine = [d for d in decisions if d.rule == JUDGED]
+    where = {CONSTANT: "at a constant rate", FALLS: "where the rate falls", UNKNOWN: "where it is not known"}
+    where = {rate: words for rate, words in where.items() if any(d.rate == rate for d in mine)}
     rows = [
         (
             f"{b.what}, {b.among}",
@@ -84,7 +87,8 @@ def bar_table(decisions: Sequence[Decision]) -> Table:
     ]
     note = (
         f"{JUDGED}, as a monitor acts. False stops: among targets above where the run ended. Steps saved: mean over "
-        "targets that the run missed by 0.05 nats or more, 0 where it did not stop."
+        "targets that the run missed by 0.05 nats or more, 0 where it did not stop: "
+        f"{'; '.join(f'{_percent(saved_share(d for d in mine if d.rate == r))} {w}' for r, w in where.items())}."
     )
     return Table("Bars", note, ("what", "figure", "bar", ""), tuple(rows))
 
