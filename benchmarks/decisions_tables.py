@@ -234,7 +234,7 @@ def pool_table(title: str, played: Sequence[Played]) -> Table:
         mine = [p for p in played if p.strategy == strategy]
         lost, regret, saved = pool_means(mine)
         worst = max(p.outcome.regret for p in mine)
-        rows.append((strategy, _percent(lost), f"{regret:.4f}", f"{worst:.4f}", _percent(saved)))
+        rows.append((strategy, _percent(lost), f"{regret:.3g}", f"{worst:.3g}", _percent(saved)))
     n_pools, n_parts = len({p.pool for p in played}), len(played) // max(len({p.strategy for p in played}), 1)
     note = (
         f"{n_pools} pools, with their parts {n_parts}; each pool with its parts counts once. Best killed: no run is "
@@ -259,7 +259,7 @@ def each_pool_table(played: Sequence[Played]) -> Table:
         cells = []
         for strategy in chosen.values():
             lost, regret, saved = pool_means([p for p in mine if p.strategy == strategy])
-            cells.append(f"{_percent(lost)} / {regret:.4f} / {_percent(saved)}")
+            cells.append(f"{_percent(lost)} / {regret:.3g} / {_percent(saved)}")
         n_parts = sum(p.strategy == OURS for p in mine)
         rows.append((f"{mine[0].pool}, {mine[0].kind}", str(max(p.n_runs for p in mine)), str(n_parts), *cells))
     note = "Best killed / regret / steps saved, mean over the pool and its parts."
@@ -277,7 +277,7 @@ def duels(played: Sequence[Played]) -> list[str]:
             - pool_means([p for p in mine if p.strategy == theirs])[1]
             for (pool, kind), mine in at.items()
         }
-        worse = [f"{pool}, by {by:.4f}" for pool, by in gap.items() if by > 1e-9]
+        worse = [f"{pool}, by {by:.3g}" for pool, by in gap.items() if by > 1e-9]
         better = sum(by < -1e-9 for by in gap.values())
         named = f": {'; '.join(worse)}" if worse else ""
         lines.append(
