@@ -6,8 +6,9 @@ draws the same order. The module is one linear layer with plain gradient descent
 law, so that there is little to a step but what Lightning and the callbacks do.
 
 Every round does the same things at the same places: ours fetches its losses once, loggers write at every `WRITING`-th
-step. So the time of a step is the mean over the places of a round of the median over the rounds: what is done now and
-then counts with its share, and a moment at which the machine does something else counts for nothing.
+step. So a time, or the difference of two in the same round, is the mean over the places of a round of the median over
+the rounds: what is done now and then counts with its share, and a moment at which the machine does something else, or
+is slow for all of them, counts for nothing.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ class Pace:
     warm_up: int
 
 
-ALONE = Pace(rounds=50, steps=BUFFER // 8, turns=8, warm_up=4)
-TOGETHER = Pace(rounds=60, steps=RANK_BUFFER, turns=1, warm_up=16)
+ALONE = Pace(rounds=80, steps=BUFFER // 8, turns=8, warm_up=4)
+TOGETHER = Pace(rounds=120, steps=RANK_BUFFER, turns=1, warm_up=16)
 QUICK = Pace(rounds=3, steps=8, turns=2, warm_up=1)
 
 #: Loggers write at every so-manieth step, a part of a round; Lightning's default is 50.
@@ -128,15 +129,12 @@ class Times:
     def above(self, variant: str, *, busy: bool = False) -> Difference:
         """Return by how much a step of a variant is longer than one with an empty callback [µs]."""
         of = self.busy if busy else self.wall
-        return _over_rounds(lambda mine, empty: _step(mine) - _step(empty), of[variant], of[EMPTY])
+        return _over_rounds(_step, of[variant] - of[EMPTY])
 
     def above_share(self, variant: str, share: float, other: str) -> Difference:
         """Return by how much that is more than a share of what another variant costs [µs]."""
-
-        def more(mine: FloatArray, others: FloatArray, empty: FloatArray) -> float:
-            return _step(mine) - _step(empty) - share * (_step(others) - _step(empty))
-
-        return _over_rounds(more, self.wall[variant], self.wall[other], self.wall[EMPTY])
+        mine, others = (self.wall[name] - self.wall[EMPTY] for name in (variant, other))
+        return _over_rounds(lambda x, y: _step(x) - share * _step(y), mine, others)
 
 
 def _step(times: FloatArray) -> float:

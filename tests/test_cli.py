@@ -172,7 +172,13 @@ def test_replay_of_a_folder(tmp_path: Path) -> None:
     code, out, err = run("replay", tmp_path)
     assert code == 0
     assert out.startswith("3 runs; mean error of the end")
-    assert "Wrongly stopped: 0 of " in out
+    assert "Wrongly stopped: " in out
+    targets = [line.split() for line in out.splitlines() if line.startswith("target")]
+    assert len(targets) == 6
+    assert "Left out: short has 10 losses, and a replay needs 20." in err
+    _, data = as_json("replay", tmp_path)
+    judged = {rule["rule"]: rule for rule in data["rules"]}
+    assert sum(rule["wrongly_stopped"] for name, rule in judged.items() if name.startswith("target")) == 0
     assert "Left out: short has 10 losses, and a replay needs 20." in err
 
 

@@ -146,7 +146,7 @@ def _decide(
     The evidence says how probable it is then, ``at_best``, beside the ``risk`` that the rule takes.
     """
     chance = f"{hope} has probability {percent(evidence['probability'])}"
-    risk = 1.0 - confidence
+    risk = round(1.0 - confidence, 12)
     evidence |= {"at_best": at_best, "risk": risk}
     if at_best <= risk and forecast.horizon is not None and forecast.step < EARLIEST * forecast.horizon:
         text = f"{chance}, but a fifth of the run is not over yet: go on."

@@ -21,8 +21,8 @@ pytestmark = QUIET
 
 
 def times(ours, log, empty=400.0):
-    """Return times in which ours and self.log cost so much more than an empty callback, over 3 rounds of 4 steps."""
-    found = {name: np.full((3, 4), empty) for name in VARIANTS}
+    """Return times in which ours and self.log cost so much more than an empty callback, over 5 rounds of 4 steps."""
+    found = {name: np.full((5, 4), empty) for name in VARIANTS}
     found[OURS] += ours
     found[LOG] += log
     return Times(found, found)
@@ -40,7 +40,7 @@ def verdicts(found):
 
 def test_bars_are_met_or_missed_one_by_one():
     assert verdicts(measured()) == ["met"] * 5
-    missed = {"ours": 26.0, "together": 101.0, "seconds": 1.1, "state": 263_000, "growth": 3_000_000}
+    missed = {"ours": 301.0 / 12.0, "together": 101.0, "seconds": 1.1, "state": 263_000, "growth": 3_000_000}
     for place, (name, value) in enumerate(missed.items()):
         assert [i for i, word in enumerate(verdicts(measured(**{name: value}))) if word == "missed"] == [place]
 
@@ -48,7 +48,9 @@ def test_bars_are_met_or_missed_one_by_one():
 def test_what_is_done_now_and_then_counts_with_its_share_and_a_slow_moment_does_not():
     found = times(20.0, 300.0)
     found.wall[OURS][:, 2] += 80.0  # a fetch, once a round
-    found.wall[OURS][1] += 10_000.0  # a round in which the machine did something else
+    found.wall[OURS][1] += 10_000.0  # a turn in which the machine did something else
+    for name in VARIANTS:
+        found.wall[name][2] *= 3.0  # a round in which it was slow for all
     assert found.above(OURS).value == pytest.approx(40.0)
     assert found.above_share(OURS, 0.1, LOG).value == pytest.approx(10.0)
     assert found.step(EMPTY) == 400.0
@@ -195,7 +197,7 @@ def test_the_guarded_run_works_on_a_processor(monkeypatch):
     assert seen.hooks == 3 * TINY.steps
     assert seen.complaints == []
     assert seen.trace.hooks == 3 * (TINY.traced[1] - TINY.traced[0])
-    assert 1 <= seen.fetches < TINY.steps / 4
+    assert 1 <= seen.fetches <= TINY.steps / 4
     [row] = gpu_overhead.table([seen]).rows
     assert row[4] == "0"
     monkeypatch.setattr(StepTracker, "before_optimizer_step", lambda *a: 1 / 0)  # as a wait would raise
