@@ -104,6 +104,10 @@ def test_curve_is_the_mean_over_the_ranks(reports: dict[str, list[dict[str, Any]
         assert report["L"][-1] == pytest.approx(law(298), rel=1e-2)
 
 
+def test_parameters_of_a_replicated_model_are_counted_once(reports: dict[str, list[dict[str, Any]]]) -> None:
+    assert [report["N"] for report in reports["whole"]] == [3.0, 3.0]  # a weight for each of two inputs, and a bias
+
+
 def test_few_reductions(reports: dict[str, list[dict[str, Any]]]) -> None:
     steps = reports["whole"][0]["collectives"]
     assert len(steps) <= 50

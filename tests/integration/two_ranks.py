@@ -146,6 +146,7 @@ def fit(
         "metrics": {key: float(value) for key, value in trainer.callback_metrics.items()},
         "S": known.curve.S.tolist(),
         "L": known.curve.L.tolist(),
+        "N": known.curve.N,
         "forecasts": [r.step for r in known.history],
         "seen": {name: f.final_loss.mid for name, f in known.forecasts.items()},
         "stopped_by": None if known._session is None else known._session.stopped_by,
