@@ -24,7 +24,7 @@ __all__ = ["Calibration", "calibrate"]
 #: Shares of a run from which runs that are over are forecast again.
 _SHARES = np.array([0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9])
 #: Runs that are forecast again at most; runs that the engine's own width, and its being unbiased, count for.
-_AGAIN, _WORTH, _UNBIASED = 12, 1.0, 3.0
+_AGAIN, _WORTH, _UNBIASED = 12, 1.5, 3.0
 #: What counts against the drops of the kin, in the unit of the sum that speaks for them: runs times square sigmas.
 _DROPLESS = 3.0
 #: Limits of the factor on the width.
@@ -33,6 +33,8 @@ _LEAST, _MOST = 0.3, 2.5
 _LIKE = 0.3
 #: An error beyond this many sigmas counts as this many; the same for a level.
 _CLIP, _FAR = 4.0, 10.0
+#: Weight of relatives at which a run is half one of them when it comes to levels.
+_ALIKE = 0.4
 #: Standard deviation of a level that is not known, in sigmas.
 _UNSURE = 1e6
 #: Log ratio of sizes from which they are different ones.
@@ -75,7 +77,8 @@ def calibrate(borrowed: Borrowed, curve: LossCurve, posterior: Posterior) -> Cal
               m = \frac{\sum_r w_r z_r}{\mu + n}, \qquad
               f^2 = \frac{\nu + \mu m^2 + \sum_r w_r (z_r - m)^2}{\nu + n}
 
-    with lambda from `weigh_levels`. A forecast is raised by m + (1 - lambda) kappa d + lambda l sigmas, and its width
+    with lambda from `weigh_levels`, for this run times how alike its relatives are to it: what they are to each other
+    does not say so. A forecast is raised by m + (1 - lambda) kappa d + lambda l sigmas, and its width
     multiplied by f: where copying the drops of the kin has served them better than the law, it serves this run, where
     their levels have, those do, and where neither has it is left alone. Where this run is of a size that none of them
     has, a relative is forecast without those of its own size, for that is as hard.
@@ -102,6 +105,7 @@ def calibrate(borrowed: Borrowed, curve: LossCurve, posterior: Posterior) -> Cal
     level, level_sd = _level(borrowed, median, sd)
     z, off = r - drop * d, np.clip(levels, -_FAR, _FAR) - drop * d
     behind, ahead = weigh_levels(w, z, off, sds, level_sd)
+    ahead *= _closeness(borrowed)
     z = z - behind * off
     shift = float(w @ z) / (_UNBIASED + n)
     square = (_WORTH + _UNBIASED * shift**2 + w @ (z - shift) ** 2) / (_WORTH + n)
@@ -119,6 +123,13 @@ def _dropped(borrowed: Borrowed, curve: LossCurve, median: float, sd: float) -> 
     """Return by how many sigmas the drops of the kin put the end of a run above its forecast; 0 where they cannot."""
     end = end_by_drop(borrowed, curve)
     return 0.0 if end is None else (end - median) / sd
+
+
+def _closeness(borrowed: Borrowed) -> float:
+    """Return how far what holds among the relatives holds for this run: hardly, where it is not like them."""
+    weights = np.array([one.weight for one in borrowed.relatives])
+    like = float(weights @ weights / weights.sum()) ** 4
+    return like / (like + _ALIKE**4)
 
 
 def _level(borrowed: Borrowed, median: float, sd: float) -> tuple[float, float]:

@@ -96,7 +96,7 @@ def test_shift_and_width_are_those_of_the_errors(rng: np.random.Generator, monke
         found = calibrate(borrowed, seen, posterior)
         shift = n * error / (3.0 + n)
         assert found.shift == pytest.approx(shift)
-        square = (1.0 + 3.0 * shift**2 + n * (error - shift) ** 2) / (1.0 + n)
+        square = (1.5 + 3.0 * shift**2 + n * (error - shift) ** 2) / (1.5 + n)
         assert found.factor == pytest.approx(np.clip(np.sqrt(square), 0.3, 2.5))
 
 
@@ -111,3 +111,18 @@ def test_early_in_a_run_the_levels_of_its_kin_say_where_it_ends(rng: np.random.G
             off.setdefault(name, []).append(abs(float(found.mid) - own.end))
         assert calibrated(own, 0.1, store).level > 0.2
     assert np.mean(off["helped"]) < 0.5 * np.mean(off["alone"])
+
+
+def test_levels_of_runs_that_are_kin_to_each_other_only_are_left_alone(rng: np.random.Generator) -> None:
+    own, store = run(rng, 1e7), family(rng, (3e6, 1e7, 3e7))
+    assert own.lr_schedule is not None
+    seen = own.at(0.1)
+    borrowed = borrow(seen, own.lr_schedule, store)
+    assert borrowed is not None
+    posterior = fit(seen, own.lr_schedule, DEFAULT_PRIOR, borrowed.kin).posterior
+    found = {}
+    for like in (1.0, 0.2):
+        distant = replace(borrowed, relatives=[replace(one, weight=like) for one in borrowed.relatives])
+        found[like] = calibrate(distant, seen, posterior).level
+    assert found[1.0] > 0.2
+    assert found[0.2] < 0.2 * found[1.0]
