@@ -31,6 +31,8 @@ from tests.trainers import (
     watch,
 )
 
+pytest.importorskip("wandb")
+pytest.importorskip("mlflow")
 pytestmark = [
     *QUIET,
     # What the loggers' own libraries warn of, none of it about us: Lightning hands W&B an option that it has dropped,
