@@ -332,7 +332,8 @@ class Forecast:
             lines.append(f"Borrowed from {self.n_siblings} finished run{'s' * (self.n_siblings > 1)} of its kind.")
         own = isinstance(self._posterior, Posterior)
         if own and self.verdict.usable:
-            ahead = "" if self.rises_since is not None else f"; the loss still falls by {self.remaining_gain}"
+            over = self.horizon is not None and self.step >= self.horizon
+            ahead = "" if over or self.rises_since is not None else f"; the loss still falls by {self.remaining_gain}"
             lines.append(f"now {self.present_loss}{ahead}")
         if own and (self.verdict.usable or self.verdict is Verdict.NO_HORIZON):
             lines.append(f"converged, for S to infinity: {self.converged_loss}; alpha_S {self.alpha_S}")
