@@ -85,7 +85,7 @@ def decay_done(schedule: LRSchedule, step: int) -> float:
 
 
 def decay_sudden(schedule: LRSchedule, step: int) -> float:
-    """Return the share of the rate that is taken away until the end, where the first fall in a step is not shown yet [1].
+    """Return the share of the rate that falls away until the end, where the first fall in a step is not shown yet [1].
 
     The part of a loss that is noise of the steps is about proportional to the rate, and may be nearly all of it. 0
     where a fall in a step has been shown, where none is planned, or where the schedule is not known.
