@@ -17,7 +17,7 @@ from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.fit.record import MIN_POINTS, Fit, fit
 from lightning_scaling.fit.rise import Rise
 from lightning_scaling.interval import Interval
-from lightning_scaling.judge import decay_done, judge
+from lightning_scaling.judge import decay_done, decay_sudden, judge
 from lightning_scaling.projection import Forecast
 from lightning_scaling.readout import discrete, interval_of, now_final_gain, one_of, unknown
 from lightning_scaling.schedule import LRSchedule, check_horizon
@@ -108,6 +108,7 @@ def forecast(
         departure=fitted.surprises[-1] if fitted is not None and fitted.surprises else float("nan"),
         decay_done=decay_done(schedule, curve.step),
         decay_to_come=0.0 if posterior is None else posterior.decay_to_come(),
+        decay_sudden=decay_sudden(schedule, curve.step),
         rises_since=_rises_since(posterior),
         n_nonfinite=curve.n_nonfinite,
         schedule_known=schedule.known,

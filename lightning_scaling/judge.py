@@ -13,7 +13,7 @@ from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.stairs import has_stairs
 from lightning_scaling.verdict import Verdict
 
-__all__ = ["decay_done", "is_identified", "judge"]
+__all__ = ["decay_done", "decay_sudden", "is_identified", "judge"]
 
 #: As many non-finite losses in a row are a broken run; one may be an overflow that mixed precision skips.
 BROKEN_AFTER = 3
@@ -27,6 +27,9 @@ FASTER, CLEARLY = 1.15, 2.0
 VAGUE = 0.5
 #: Falls of the learning rate below this share of the peak do not count as a decay.
 SMALL_FALL = 0.05
+#: A rate that falls by this share of its peak within this share of the run falls in a step, and this share of the run
+#: later the losses show what that brought.
+STEP_FALL, STEP_WIDTH, STEP_SHOWN = 0.25, 0.01, 0.1
 
 
 def judge(
@@ -79,6 +82,23 @@ def decay_done(schedule: LRSchedule, step: int) -> float:
     """Return the share of the planned fall of the learning rate that has happened [1]; 1 where none is planned."""
     peak, now, end = (float(schedule.rate_at(s)) for s in (first_peak(schedule), step, schedule.horizon))
     return 1.0 if not schedule.known or now - end <= SMALL_FALL else max(peak - now, 0.0) / (peak - end)
+
+
+def decay_sudden(schedule: LRSchedule, step: int) -> float:
+    """Return the share of the rate that falls away until the end, where the first fall in a step is not shown yet [1].
+
+    The part of a loss that is noise of the steps is about proportional to the rate, and may be nearly all of it. 0
+    where a fall in a step has been shown, where none is planned, or where the schedule is not known.
+    """
+    if not schedule.known:
+        return 0.0
+    width = max(STEP_WIDTH * schedule.horizon, 1.0)
+    before = schedule.edges[1:][schedule.edges[1:] <= schedule.horizon - 1]
+    falls = schedule.rate_at(before) - schedule.rate_at(before + width)
+    sudden = before[falls >= STEP_FALL]
+    if not sudden.size or step > sudden[0] + width + STEP_SHOWN * schedule.horizon:
+        return 0.0
+    return 1.0 - float(schedule.rate_at(schedule.horizon)) / max(float(schedule.rate_at(sudden[0])), 1e-9)
 
 
 def _flat(fitted: Fit) -> bool:

@@ -52,6 +52,8 @@ class Forecast:
         departure: Sigmas by which the newest losses lie above what the run itself forecast a little earlier.
         decay_done: Share of the planned fall of the learning rate that has happened [1]; 1 where none is ahead.
         decay_to_come: Median of what the rest of that fall will bring [unit of the loss].
+        decay_sudden: Share of the learning rate that a fall in steps takes until the end, where the run has not shown
+            such a fall yet [1]; 0 where the rate glides or is held.
         rises_since: Step of the lowest loss, where the loss has clearly risen since; else None [steps].
         n_nonfinite: Steps with NaN or infinite loss since the last finite one.
         schedule_known: False where the future learning rate was not given and is taken to stay as it is.
@@ -74,6 +76,7 @@ class Forecast:
     departure: float
     decay_done: float
     decay_to_come: float
+    decay_sudden: float
     rises_since: int | None
     n_nonfinite: int
     schedule_known: bool
@@ -329,7 +332,8 @@ class Forecast:
             lines.append(f"Borrowed from {self.n_siblings} finished run{'s' * (self.n_siblings > 1)} of its kind.")
         own = isinstance(self._posterior, Posterior)
         if own and self.verdict.usable:
-            ahead = "" if self.rises_since is not None else f"; the loss still falls by {self.remaining_gain}"
+            over = self.horizon is not None and self.step >= self.horizon
+            ahead = "" if over or self.rises_since is not None else f"; the loss still falls by {self.remaining_gain}"
             lines.append(f"now {self.present_loss}{ahead}")
         if own and (self.verdict.usable or self.verdict is Verdict.NO_HORIZON):
             lines.append(f"converged, for S to infinity: {self.converged_loss}; alpha_S {self.alpha_S}")

@@ -17,7 +17,7 @@ class Verdict(Enum):
         >>> Verdict.TOO_EARLY.usable, Verdict.OK.usable
         (False, True)
         >>> print(Verdict.NO_HORIZON.what_to_do)
-        Give the planned end: max_steps or max_epochs in the Trainer, or horizon=… here.
+        Give the planned end: max_steps or max_epochs in the Trainer, horizon=… in Python, or --horizon in a command.
     """
 
     OK = ("ok", True, "The law follows the run and its future is planned.", "Read the interval, not only its middle.")
@@ -31,7 +31,7 @@ class Verdict(Enum):
         "no horizon",
         False,
         "The planned end of the run is not known, so it has no final loss; its converged loss is forecast.",
-        "Give the planned end: max_steps or max_epochs in the Trainer, or horizon=… here.",
+        "Give the planned end: max_steps or max_epochs in the Trainer, horizon=… in Python, or --horizon in a command.",
     )
     BORROWED = (
         "borrowed",

@@ -401,3 +401,10 @@ def test_restarts_of_the_rate_are_no_departure(rng: np.random.Generator) -> None
 def test_a_constant_loss_has_nothing_to_gain() -> None:
     f = forecast(LossCurve(S_ATTACK, np.full(1000, 3.0)), horizon=1500)
     assert f.probability_gain_above(1e-4) < 0.01
+
+
+def test_at_its_planned_end_a_run_has_nothing_left_to_fall_by() -> None:
+    S = np.arange(1.0, 1_001.0)
+    curve = LossCurve(S, 2.0 + 6.0 * S**-0.5 + 0.02 * np.random.default_rng(0).standard_normal(S.size))
+    assert "still falls" not in str(forecast(curve, horizon=1_000))
+    assert "still falls" in str(forecast(curve, horizon=1_001))

@@ -125,11 +125,12 @@ def _more_by_decay(forecast: Forecast) -> float:
     """Return by how much more than forecast a decay of the learning rate may bring, where the run has not shown it yet.
 
     Before half of the planned fall of the rate has happened, what it brings is known from other runs only, and recipes
-    differ: a rule must hold even if it brings four times what is forecast, and 20 % of a positive loss.
+    differ: a rule must hold even if it brings four times what is forecast, and 20 % of a positive loss. Where the rate
+    falls in steps, a positive loss may fall with it in proportion.
     """
-    if forecast.decay_done >= DECAY_SHOWN:
+    if forecast.decay_done >= DECAY_SHOWN and not forecast.decay_sudden:
         return 0.0
-    share = _DECAY_SHARE * max(float(forecast.present_loss.mid), 0.0)
+    share = max(_DECAY_SHARE, forecast.decay_sudden) * max(float(forecast.present_loss.mid), 0.0)
     return max(_DECAY_TIMES * forecast.decay_to_come, share) - forecast.decay_to_come
 
 

@@ -37,7 +37,7 @@ def failing() -> Iterator[None]:
             err=True,
         )
         raise typer.Exit(WRONG) from None
-    except (OSError, ValueError, TypeError, OverflowError, ModuleNotFoundError, LightningScalingError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, ImportError, LightningScalingError) as error:
         words = str(error)
         if not words.startswith("Expected"):
             kind = "a file or folder that can be used" if isinstance(error, OSError) else "what can be worked with"

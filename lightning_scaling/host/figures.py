@@ -102,7 +102,11 @@ class Figures:
 
 def can_draw() -> bool:
     """Return whether there is matplotlib; if not, warn."""
-    if importlib.util.find_spec("matplotlib") is not None:
+    try:
+        is_there = importlib.util.find_spec("matplotlib") is not None
+    except (ImportError, ValueError):  # a hook that hides it, a stand-in without a spec
+        is_there = False
+    if is_there:
         return True
     say_warning(
         "Expected matplotlib for figures=True, got no such module, so there are none; pip install "

@@ -47,13 +47,19 @@ def new_figure(width: float, height: float, *, face: str | None = None, dpi: flo
     """Return a figure that pyplot knows nothing of [inches].
 
     Raises:
-        ModuleNotFoundError: If matplotlib is not installed.
+        ImportError: If matplotlib is not installed (a ModuleNotFoundError) or cannot be imported.
     """
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "Expected matplotlib for a picture, got no such module, so pip install 'lightning-scaling[plot]'.",
+            name="matplotlib",
+        ) from error
+    except ImportError as error:
+        raise ImportError(
+            f"Expected matplotlib for a picture, got {error}, so install it again: pip install "
+            "'lightning-scaling[plot]'.",
             name="matplotlib",
         ) from error
     return Figure(figsize=(width, height), layout="constrained", facecolor=face, dpi=dpi)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from lightning_scaling.pictures import (
@@ -33,8 +32,12 @@ _SIZE = 6.4, 4.2
 
 
 def has_pictures() -> bool:
-    """Return whether matplotlib is there to draw with."""
-    return find_spec("matplotlib") is not None
+    """Return whether matplotlib is there to draw with, and works."""
+    try:
+        new_figure(1.0, 1.0)
+    except ImportError:
+        return False
+    return True
 
 
 def run_picture(story: RunStory) -> Markup | None:

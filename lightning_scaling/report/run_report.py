@@ -19,7 +19,7 @@ from lightning_scaling.verdict import Verdict
 
 __all__ = ["NO_PICTURES", "run_page"]
 
-NO_PICTURES = "There are no pictures, because matplotlib is not installed: pip install 'lightning-scaling[plot]'."
+NO_PICTURES = "There are no pictures, because matplotlib cannot be imported: pip install 'lightning-scaling[plot]'."
 
 #: Standard error of an end, as a share of it, from which on it is shown.
 _NO_NOISE = 1e-6

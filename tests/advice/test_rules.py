@@ -20,6 +20,7 @@ from lightning_scaling import (
     advise,
     forecast,
 )
+from lightning_scaling.named_schedule import named_rates
 
 
 def law_run(share: float = 0.5, n: int = 10_000, *, jump: float = 0.0, lr: np.ndarray | None = None) -> Forecast:
@@ -105,6 +106,32 @@ def test_rules_allow_for_more_than_the_forecast_decay() -> None:
     assert Converged(0.2).judge(before).action is Action.CONTINUE
     assert TargetUnreachable(0.5 * target).judge(before).action is Action.STOP
     assert TargetUnreachable(float(half.final_loss.low) - 0.1).judge(half).action is Action.STOP
+
+
+@pytest.mark.parametrize("at", [0.4, 0.6, 0.7, 0.701, 0.72])
+@pytest.mark.parametrize("rates", [(1.0, 0.1), (1.0, 0.1, 0.01), (1.0, 0.5, 0.25)], ids=str)
+def test_a_loss_that_is_noise_of_its_rate_is_not_stopped_before_the_rate_falls_in_a_step(
+    rates: tuple[float, ...], at: float
+) -> None:
+    n = 10_000
+    S = np.arange(1, n + 1)
+    lr = np.array(rates)[np.searchsorted([0.7 * n, 0.9 * n], S)[: S.size].clip(max=len(rates) - 1)]
+    loss = (0.5 + 2.0 * S**-0.5) * lr * (1.0 + 0.02 * np.random.default_rng(0).standard_normal(n))
+    target = 1.1 * float(loss[-200:].mean())
+    run = forecast(LossCurve(S[: int(at * n)], loss[: int(at * n)]), horizon=n, lr_schedule=lr)
+    assert TargetUnreachable(target).judge(run).action is not Action.STOP
+    if at <= 0.7:
+        assert Converged(0.15).judge(run).action is not Action.STOP
+    if at <= 0.6:
+        assert TargetUnreachable(target).judge(run).reason is Reason.DECAY_AHEAD
+        assert TargetUnreachable(-0.5).judge(run).action is Action.STOP  # no rate brings that
+
+
+@pytest.mark.parametrize("name", ["cosine", "cosine:0.1", "linear", "wsd:0.2", "wsd:0.1", "constant"])
+def test_a_rate_that_glides_does_not_fall_in_a_step(name: str) -> None:
+    for share in (0.3, 0.6, 0.95):
+        assert law_run(share, lr=named_rates(name, 10_000, warmup=200)).decay_sudden == 0.0
+    assert law_run(0.3).decay_sudden == 0.0
 
 
 def test_any_stop_wins_then_any_continue() -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -308,8 +309,11 @@ class Shown:
         return logger
 
 
-def test_no_matplotlib_is_warned_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+@pytest.mark.parametrize("stand_in", [None, ModuleType("matplotlib")], ids=["absent", "a stand-in without a spec"])
+def test_no_matplotlib_is_warned_of_once(
+    stand_in: ModuleType | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", stand_in)
     logger, monitor = Shown(tmp_path), ScalingLawMonitor(verbose=False, figures=True)
     with pytest.warns(ScalingWarning, match=r"pip install 'lightning-scaling\[plot\]'") as caught:
         fit(monitor, steps=100, logger=logger)

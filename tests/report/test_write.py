@@ -299,15 +299,18 @@ def test_what_is_no_source_or_no_place_is_refused(tmp_path: Path, half: LossCurv
 
 
 @pytest.mark.usefixtures("pictures")
-def test_without_matplotlib_there_is_a_page_without_pictures(tmp_path: Path) -> None:
+@pytest.mark.parametrize("broken", [False, True])
+def test_without_matplotlib_there_is_a_page_without_pictures(broken: bool, tmp_path: Path) -> None:
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('made for another NumPy')")
+    hide = f"sys.path.insert(0, {str(tmp_path)!r})" if broken else 'sys.modules["matplotlib"] = None'
     code = f"""
     import sys
-    sys.modules["matplotlib"] = None
+    {hide}
     from lightning_scaling import LossCurve, write_report
     write_report({str(tmp_path / "run.html")!r}, LossCurve([1, 2, 3], [3.0, 2.0, 1.0]), horizon=100)
     """
     subprocess.run([sys.executable, "-c", "\n".join(x.strip() for x in code.splitlines())], check=True, cwd=ROOT)
     page = tmp_path / "run.html"
     assert is_sound(page)
-    assert "There are no pictures, because matplotlib is not installed" in words(page)
+    assert "There are no pictures, because matplotlib cannot be imported" in words(page)
     assert "<img" not in page.read_text(encoding="utf-8")
