@@ -104,7 +104,7 @@ def own_laws(runs: Iterable[FinishedRun], *, B: float | None = None, level: floa
         ValueError: If the level is not between 0 and 1.
 
     Example:
-        >>> from lightning_scaling.store.example import example_store
+        >>> from lightning_scaling import example_store
         >>> own_laws(example_store().runs(tags={"schedule": "cosine"})).n_runs
         0
     """
