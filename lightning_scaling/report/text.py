@@ -7,9 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lightning_scaling.baselines import BASELINES
-from lightning_scaling.compare import Comparison, SpeedUp
-from lightning_scaling.replay import Look, Outcome, Replay, RuleScore, Stop
+from lightning_scaling.review import BASELINES, Comparison, Look, Outcome, Replay, RuleScore, SpeedUp, Stop
 from lightning_scaling.units import thousands
 
 __all__ = ["aligned", "comparison_text", "pool_text", "replay_text"]

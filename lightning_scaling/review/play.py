@@ -10,15 +10,15 @@ from enum import Enum
 import numpy as np
 
 from lightning_scaling.advice import Converged, Diverged, StopRule, TargetUnreachable, advise
-from lightning_scaling.baselines import BASELINES
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.ending import ended
 from lightning_scaling.forecast import Forecast, forecast
 from lightning_scaling.interval import Interval
 from lightning_scaling.judge import BROKEN_AFTER
 from lightning_scaling.ledger import recent_loss
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.refits import next_refit
+from lightning_scaling.review.baselines import BASELINES
+from lightning_scaling.review.ending import ended
 from lightning_scaling.schedule import LRSchedule
 
 __all__ = ["Look", "Outcome", "Replay", "RuleScore", "Stop", "default_rules", "replay", "scores"]

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.ending import ended
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.interval import Interval
 from lightning_scaling.readout import interval_of
+from lightning_scaling.review.ending import ended
 
 __all__ = ["Comparison", "Contender", "SpeedUp", "compare", "probability_best", "speed_up"]
 
