@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.decisions_cases import GAINS, UNKNOWN, Case
 from lightning_scaling import Action, Advice, Converged, Diverged, Forecast, LossCurve, StopRule, TargetUnreachable
-from lightning_scaling.replay import replay
+from lightning_scaling.review import replay
 
 #: Confidences that are tried.
 CONFIDENCES = (0.8, 0.9, 0.95, 0.99)

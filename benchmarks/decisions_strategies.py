@@ -12,8 +12,8 @@ import numpy as np
 from benchmarks.decisions_cases import Case
 from benchmarks.decisions_rivals import PATIENCE, early_stopping
 from lightning_scaling import LossCurve, forecast
-from lightning_scaling.compare import probability_best
 from lightning_scaling.fit.mixture import GaussianMixture
+from lightning_scaling.review import probability_best
 
 #: Shares of the run at which runs are killed that have hardly a chance, or lie above a median.
 LOOKS = (0.1, 0.2, 0.3, 0.5, 0.7)

@@ -16,10 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lightning_scaling import StoredRun, forecast
+from lightning_scaling import StoredRun, example_store, forecast
 from lightning_scaling.logfiles import read_log
 from lightning_scaling.named_schedule import planned_rates
-from lightning_scaling.store.example import example_store
 
 SHARES = (0.2, 0.4, 0.6)
 

@@ -13,10 +13,17 @@ import argparse
 
 import numpy as np
 
-from lightning_scaling import LossCurve, PlanLaws, RunStore, fit_critical_batch, forecast, plan
-from lightning_scaling.joint import fit_joint
+from lightning_scaling import (
+    LossCurve,
+    PlanLaws,
+    RunStore,
+    example_store,
+    fit_critical_batch,
+    fit_joint,
+    forecast,
+    plan,
+)
 from lightning_scaling.planner import Explored
-from lightning_scaling.store.example import example_store
 
 #: Losses that every batch size of the scan came to after its warm-up: there their steps are compared.
 LOSSES = np.geomspace(2.15, 1.85, 8)

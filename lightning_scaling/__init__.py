@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lightning_scaling.errors import FitError, LightningScalingError, ScalingWarning, StoreError
     from lightning_scaling.forecast import Forecast, forecast
     from lightning_scaling.interval import Interval
+    from lightning_scaling.joint import JointFit, fit_joint
     from lightning_scaling.laws import (
         CriticalBatch,
         Frontier,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from lightning_scaling.report.write import write_report
     from lightning_scaling.schedule import LRSchedule
     from lightning_scaling.store import RunStore, StoredRun
+    from lightning_scaling.store.example import example_store
     from lightning_scaling.verdict import Verdict
     from lightning_scaling.windows import CurveBuilder
 
@@ -74,6 +76,7 @@ __all__ = [
     "GradientNoiseMonitor",
     "HoffmannND",
     "Interval",
+    "JointFit",
     "KaplanC",
     "KaplanD",
     "KaplanN",
@@ -101,7 +104,9 @@ __all__ = [
     "advise",
     "batch_trade",
     "decay_now",
+    "example_store",
     "fit_critical_batch",
+    "fit_joint",
     "forecast",
     "longer",
     "plan",
@@ -125,6 +130,7 @@ _MODULE_OF = {
     "GradientNoiseMonitor": "noise_monitor",
     "HoffmannND": "laws",
     "Interval": "interval",
+    "JointFit": "joint",
     "KaplanC": "laws",
     "KaplanD": "laws",
     "KaplanN": "laws",
@@ -152,7 +158,9 @@ _MODULE_OF = {
     "advise": "advice",
     "batch_trade": "batch_size.trade",
     "decay_now": "alternatives",
+    "example_store": "store.example",
     "fit_critical_batch": "batch_size.critical",
+    "fit_joint": "joint",
     "forecast": "forecast",
     "longer": "alternatives",
     "plan": "planner",

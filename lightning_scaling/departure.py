@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_scaling.units import thousands
+
 __all__ = ["Departure", "sigmas_since"]
 
 FloatArray = NDArray[np.float64]
@@ -55,7 +57,7 @@ class Departure:
     def __str__(self) -> str:
         """Return the sentence that is told."""
         what = "left" if self.upwards else "fell below"
-        at = f"{self.step:,}".replace(",", " ")
+        at = thousands(self.step)
         size = f"{self.sigma:+.1f} sigma ({self.loss:.4g} instead of {self.expected:.4g})"
         return f"{self.name} {what} its forecast at step {at}, {size}{_ago(self.seconds_ago)}."
 

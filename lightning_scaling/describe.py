@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_scaling.units import thousands
+
 FloatArray = NDArray[np.float64]
 
 #: How far a schedule may lie from a textbook shape and still bear its name, in parts of the peak rate.
@@ -33,7 +35,7 @@ def describe_rates(rates: FloatArray) -> str:
     start = warmup if rising else 0
     words = _shape(relative[start:])
     # The first step at full rate ends the warm-up; a schedule that starts there has none.
-    return f"{words} after {_thousands(start + 1)} warm-up steps" if start else words
+    return f"{words} after {thousands(start + 1)} warm-up steps" if start else words
 
 
 def _shape(relative: FloatArray) -> str:
@@ -54,12 +56,8 @@ def _shape(relative: FloatArray) -> str:
     else:
         words = "decay"
     words = f"{words} to {_percent(end)}"
-    return f"constant rate with a {words} over the last {_thousands(tail.size)} steps" if held > 0.05 * n else words
+    return f"constant rate with a {words} over the last {thousands(tail.size)} steps" if held > 0.05 * n else words
 
 
 def _percent(x: float) -> str:
     return f"{100.0 * x:.3g} %" if x >= 5e-4 else "0 %"
-
-
-def _thousands(n: int) -> str:
-    return f"{n:,}".replace(",", " ")

@@ -13,6 +13,7 @@ from scipy.special import ndtri
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.interval import Interval
+from lightning_scaling.units import thousands
 from lightning_scaling.verdict import Verdict
 
 __all__ = ["ForecastLedger", "ForecastRecord", "holds", "recent_error", "recent_loss"]
@@ -152,14 +153,14 @@ class ForecastLedger:
         cells = [["done", "at step", "forecast", *(["off", "inside"] if known else [])]]
         hits, usable = self.held(truth, error)
         for _, record in rows:
-            row = [f"{100.0 * record.step / horizon:.0f} %", _thousands(record.step), _said(record, horizon)]
+            row = [f"{100.0 * record.step / horizon:.0f} %", thousands(record.step), _said(record, horizon)]
             loss = record.final_loss
             if known and _speaks_of(record, horizon):
                 row += [f"{float(loss.mid) - truth:+.2g}", "yes" if holds(loss, truth, error) else "no"]
             cells.append(row)
         if known:
-            cells.append(["100 %", _thousands(horizon), f"ended at {truth:.4g}"])
-        lines = [f"Forecasts of {of} at step {_thousands(horizon)}{', and what happened' if known else ''}"]
+            cells.append(["100 %", thousands(horizon), f"ended at {truth:.4g}"])
+        lines = [f"Forecasts of {of} at step {thousands(horizon)}{', and what happened' if known else ''}"]
         lines += _aligned(cells, right=(True, True, False, True, False))
         if usable:
             lines.append(f"{hits} of {usable} forecasts held the loss inside its interval.")
@@ -271,13 +272,9 @@ def _said(record: ForecastRecord, horizon: int) -> str:
     if math.isnan(float(record.final_loss.mid)) or not record.verdict.usable:
         return f"none: {record.verdict}"
     if record.horizon != horizon:
-        end = "unknown" if record.horizon is None else _thousands(record.horizon)
+        end = "unknown" if record.horizon is None else thousands(record.horizon)
         return f"{record.final_loss} for an end at step {end}"
     return str(record.final_loss)
-
-
-def _thousands(n: int) -> str:
-    return f"{n:,}".replace(",", " ")
 
 
 def _aligned(cells: list[list[str]], right: tuple[bool, ...]) -> list[str]:

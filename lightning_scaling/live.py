@@ -19,6 +19,7 @@ from lightning_scaling.ledger import LAST_PART, ForecastLedger, ForecastRecord, 
 from lightning_scaling.refits import next_refit
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.siblings.relevance import FinishedRun
+from lightning_scaling.units import thousands
 from lightning_scaling.verdict import Verdict
 
 FloatArray = NDArray[np.float64]
@@ -244,7 +245,7 @@ class LiveForecast:
         assert self.forecast is not None
         if max(acts_at := self._acts_at(self.horizon), self.forecast.step) >= self.horizon:
             return f"{self.advice.sentence} The run ends by itself before that is certain enough."
-        until = f"{acts_at:,}".replace(",", " ")
+        until = thousands(acts_at)
         return f"{self.advice.sentence} The run is stopped if this still stands at step {until}."
 
     def is_alarmed(self, n_nonfinite: int, latest: float, error: float) -> bool:
@@ -309,7 +310,7 @@ class LiveForecast:
             # A value from before the last part of a run is not its end.
             known = self.horizon is None or curve.step >= (1.0 - LAST_PART) * self.horizon
             return self.ledger.table(recent_loss(curve) if known else None, recent_error(curve), of=self._loss)
-        where = f"The run ended at step {step:,} of {self.horizon:,}".replace(",", " ")
+        where = f"The run ended at step {thousands(step)} of {thousands(self.horizon)}"
         why = f", {self.acts_on.value}" if self.wants_stop and self.acts_on is not None else ""
         saved = f"{1.0 - step / self.horizon:.0%}".replace("%", " %")
         loss = f"{self._loss} was {recent_loss(curve):.4g} over its last steps"

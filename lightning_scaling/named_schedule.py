@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.units import thousands
 
 __all__ = ["PlannedRates", "as_logged", "named_rates", "planned_rates"]
 
@@ -104,7 +105,7 @@ def planned_rates(curve: LossCurve, horizon: int, name: str | None, warmup: int 
             return PlannedRates(None, "No learning rate was logged or given: it is taken to stay as it is.")
         return PlannedRates(None, "The learning rate ahead was not given: it is taken to stay as the log has it last.")
     rates = named_rates(name, horizon, warmup)
-    words = f"{name} over {_thousands(horizon)} steps{f' after {_thousands(warmup)} of warm-up' if warmup else ''}"
+    words = f"{name} over {thousands(horizon)} steps{f' after {thousands(warmup)} of warm-up' if warmup else ''}"
     if past is None or not past.max() > 0.0:
         return PlannedRates(LRSchedule.from_array(rates), f"The learning rate is taken to follow {words}.")
     now = np.clip(curve.S, 1.0, horizon).astype(np.int64) - 1
@@ -135,7 +136,3 @@ def as_logged(curve: LossCurve, horizon: int) -> PlannedRates:
     return PlannedRates(
         LRSchedule.from_array(rates), "The learning rate ahead is taken to have been planned as it was then logged."
     )
-
-
-def _thousands(n: int) -> str:
-    return f"{n:,}".replace(",", " ")

@@ -9,12 +9,12 @@ from typing import Protocol
 import numpy as np
 
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.joint import JointFit, fit_joint
+from lightning_scaling.joint import MOST_RUNS, JointFit, fit_joint, spread_over_sizes
 from lightning_scaling.laws import HoffmannND
 from lightning_scaling.planner import Explored, PlanLaws
 from lightning_scaling.schedule import LRSchedule
 
-__all__ = ["OwnLaws", "own_laws"]
+__all__ = ["OwnLaws", "own_laws", "thinned_laws"]
 
 #: The rate counts as held where it stays this near to its peak once the transient at the start is over.
 _HELD = 0.95
@@ -62,6 +62,7 @@ class OwnLaws:
         n_runs: Runs that were used.
         n_sizes: Sizes among them.
         left_out: How many runs were left out, by the reason.
+        joint: The fit with an irreducible loss; None where the runs are too few to be fitted.
     """
 
     laws: PlanLaws | None
@@ -69,6 +70,7 @@ class OwnLaws:
     n_runs: int
     n_sizes: int
     left_out: Mapping[str, int]
+    joint: JointFit | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,8 @@ def own_laws(runs: Iterable[FinishedRun], *, B: float | None = None, level: floa
     Fitted twice by `fit_joint` to the same runs: with the irreducible loss E for Hoffmann's column of a plan, without
     it for Kaplan's. Taken are finished runs of known N and batch size at a learning rate that was held, since a loss in
     the middle of a decay is not the loss of a shorter run; of those that share unit, loss and batch size the group with
-    the most sizes. Both laws hold at that batch size, and count N as the runs do, without embeddings.
+    the most sizes, and of more than twelve the longest of each size, evenly apart. Both laws hold at that batch size,
+    and count N as the runs do, without embeddings.
 
     Source: Kaplan et al. 2020, arXiv:2001.08361, Eq. 1.6; Hoffmann et al. 2022, arXiv:2203.15556, Eq. 10.
 
@@ -104,7 +107,7 @@ def own_laws(runs: Iterable[FinishedRun], *, B: float | None = None, level: floa
         ValueError: If the level is not between 0 and 1.
 
     Example:
-        >>> from lightning_scaling.store.example import example_store
+        >>> from lightning_scaling import example_store
         >>> own_laws(example_store().runs(tags={"schedule": "cosine"})).n_runs
         0
     """
@@ -120,17 +123,20 @@ def own_laws(runs: Iterable[FinishedRun], *, B: float | None = None, level: floa
     group = _largest(usable, B)
     if len(usable) > len(group):
         left_out["with another batch size, unit or loss"] = len(usable) - len(group)
+    if len(group) > MOST_RUNS:
+        left_out[f"beyond the {MOST_RUNS} that are fitted, the longest of each size"] = len(group) - MOST_RUNS
+        group = spread_over_sizes(group, repeats=True)
     sizes = _n_sizes(group)
     if sizes < _SIZES:
         return OwnLaws(None, _too_few(sizes, len(group), left_out, B), 0, 0, left_out)
     batch, first = float(np.median([one.B for one in group])), max(one.first for one in group)
     curves = [one.curve for one in group]
     with_E, without = (fit_joint(curves, offset=offset, first=first, level=level) for offset in (True, False))
-    kaplan, hoffmann = _draws(without, batch), _draws(with_E, batch)
+    kaplan, hoffmann = thinned_laws(without, batch), thinned_laws(with_E, batch)
     if not (kaplan or hoffmann):
         why = with_E.reason or "its constants are beyond what numbers hold"
         reason = f"Expected runs that tell L(N, S), got {len(group)} of {sizes} sizes that do not: {why}"
-        return OwnLaws(None, reason, 0, 0, left_out)
+        return OwnLaws(None, reason, 0, 0, left_out, with_E)
     low, high = (with_E if hoffmann else without).steps
     explored = Explored(N=_ends([one.N for one in group]), D=(batch * low, batch * high))
     laws = PlanLaws(
@@ -145,7 +151,20 @@ def own_laws(runs: Iterable[FinishedRun], *, B: float | None = None, level: floa
         explored_hoffmann=explored,
         batch=batch,
     )
-    return OwnLaws(laws, "", len(group), sizes, left_out)
+    return OwnLaws(laws, "", len(group), sizes, left_out, with_E)
+
+
+def thinned_laws(fit: JointFit, B: float) -> tuple[HoffmannND, ...]:
+    """Return as many draws of a fit as a plan needs; none where it failed, or where powers of its constants overflow.
+
+    Args:
+        fit: A fit to runs of one batch size.
+        B: That batch size [tokens/step].
+    """
+    try:
+        return () if fit.reason else fit.hoffmann(B)[::_EVERY]
+    except (ValueError, OverflowError):
+        return ()
 
 
 def _usable(run: FinishedRun) -> _Usable | str:
@@ -205,14 +224,6 @@ def _n_sizes(group: list[_Usable]) -> int:
 
 def _ends(values: list[float]) -> tuple[float, float]:
     return min(values), max(values)
-
-
-def _draws(fit: JointFit, batch: float) -> list[HoffmannND]:
-    """Return some of the draws of a fit; none where it failed, or where powers of its constants overflow."""
-    try:
-        return [] if fit.reason else list(fit.hoffmann(batch)[::_EVERY])
-    except (ValueError, OverflowError):
-        return []
 
 
 def _too_few(sizes: int, n: int, left_out: Mapping[str, int], B: float | None) -> str:

@@ -17,6 +17,7 @@ from lightning_scaling.hindsight import Hindsight
 from lightning_scaling.interval import Interval
 from lightning_scaling.readout import discrete, interval_of, joined, now_final_gain, one_of, unknown
 from lightning_scaling.siblings.before_start import Unbegun
+from lightning_scaling.units import thousands
 from lightning_scaling.verdict import Verdict
 
 __all__ = ["Forecast"]
@@ -324,8 +325,8 @@ class Forecast:
 
     def __str__(self) -> str:
         """Return a few lines a person can read."""
-        of = "" if self.horizon is None else f" of {self.horizon:,}".replace(",", " ")
-        lines = [f"Step {self.step:,}".replace(",", " ") + f"{of}: {self._headline()}"]
+        of = "" if self.horizon is None else f" of {thousands(self.horizon)}"
+        lines = [f"Step {thousands(self.step)}{of}: {self._headline()}"]
         if self.verdict is not Verdict.OK:
             lines.append(f"{self.verdict.why} {self.verdict.what_to_do}")
         if self.n_siblings:

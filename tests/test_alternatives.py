@@ -15,8 +15,8 @@ import pytest
 from benchmarks import synthetic
 from benchmarks.synthetic import SyntheticRun, constant, cosine, wsd
 from lightning_scaling import Alternative, LossCurve, LRSchedule, Price, Verdict, decay_now, forecast, longer
-from lightning_scaling.alternatives import _branched
-from lightning_scaling.comparison import compare
+from lightning_scaling.alternatives.alternative import compare
+from lightning_scaling.alternatives.ask import _branched
 from lightning_scaling.fit.annealing import Annealing, Response
 from lightning_scaling.fit.power import effective_time
 from lightning_scaling.interval import Interval

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
 from lightning_scaling import LossCurve, RunStore, plan
+from lightning_scaling.joint import spread_over_sizes
 from lightning_scaling.laws import HoffmannND
 from lightning_scaling.own_laws import own_laws
 
 LAW = HoffmannND(E=1.0, A_N=40.0, A_D=300.0, alpha_N=0.35, alpha_D=0.5)
 SIZES = np.geomspace(1e4, 1e7, 5)
+
+
+@dataclass(frozen=True)
+class StoredLike:
+    """What is asked of a run that is chosen by its size."""
+
+    N: float
+    steps: int
+    age: int
+
+    @property
+    def curve(self) -> LossCurve:
+        return LossCurve([self.steps], [2.0])
 
 
 def keep(
@@ -75,3 +90,31 @@ def test_runs_that_tell_no_law_are_no_error(store: RunStore) -> None:
     found = own_laws(store)
     assert found.laws is None
     assert "that do not: the losses do not fall" in found.reason
+
+
+def test_of_many_runs_the_longest_of_each_size_are_fitted(store: RunStore) -> None:
+    for seed in range(5):
+        for k, N in enumerate(SIZES[:3]):
+            keep(store, float(N), seed=10 * seed + k, T=600 if seed else 800)
+    found = own_laws(store)
+    assert found.reason == ""
+    assert (found.n_runs, found.n_sizes) == (12, 3)
+    assert found.left_out == {"beyond the 12 that are fitted, the longest of each size": 3}
+    assert found.joint is not None
+    assert found.joint.n_runs == 12
+    assert found.joint.steps[1] > 700  # the longest is among them
+    assert found.laws is not None
+    assert found.laws.hoffmann == found.joint.hoffmann(512.0)[::10]
+
+
+def test_sizes_are_taken_evenly_apart_and_the_newest_of_equals() -> None:
+    runs = [StoredLike(N=1e4 * 2.0**k, steps=steps, age=age) for age in (1, 0) for k in range(20) for steps in (50, 90)]
+    chosen = spread_over_sizes(runs)
+    assert len(chosen) == 12
+    assert (chosen[0].N, chosen[-1].N) == (1e4, 1e4 * 2.0**19)
+    assert {(run.curve.step, run.age) for run in chosen} == {(90, 0)}
+    gaps = np.diff(np.log2([run.N for run in chosen]).round())
+    assert set(gaps) == {1, 2}
+    assert spread_over_sizes(runs[:6], repeats=False) == [runs[1], runs[3], runs[5]]
+    assert spread_over_sizes(runs[:6], 4, repeats=True) == [runs[1], runs[3], runs[5], runs[0]]
+    assert spread_over_sizes([]) == []

@@ -6,15 +6,13 @@ import math
 from dataclasses import dataclass
 
 from lightning_scaling.advice.base import Action, Advice, Reason, StopRule, check_number
-from lightning_scaling.advice.words import advice_on, evidence_of, not_usable, percent, thousands
+from lightning_scaling.advice.words import advice_on, evidence_of, not_usable, percent
 from lightning_scaling.forecast import Forecast
-from lightning_scaling.laws import KAPLAN_TABLE_3, KAPLAN_TEXT
+from lightning_scaling.laws import KAPLAN_TABLE_2, KAPLAN_TABLE_3, KAPLAN_TEXT, S_stop
+from lightning_scaling.units import thousands
 from lightning_scaling.verdict import Verdict
 
 __all__ = ["Overfitting"]
-
-#: L(N, D) of Kaplan et al. 2020, Table 2: alpha_N, alpha_D, N_c [parameters], D_c [tokens].
-_TABLE_2 = 0.076, 0.103, 6.4e13, 1.8e13
 
 
 @dataclass(frozen=True)
@@ -74,17 +72,10 @@ class Overfitting(StopRule):
         N = self.N if self.N is not None else N
         if N is None or self.D is None:
             return math.nan
-        alpha_N, alpha_D, N_c, D_c = _TABLE_2
-        log_size, log_data = alpha_N / alpha_D * math.log(N_c / N), math.log(D_c / self.D)
-        excess = math.expm1(alpha_D * math.log1p(math.exp(min(log_data - log_size, 700.0))))  # Eq. 4.3
-        if excess <= 0.0:
-            return math.inf
-        log_gap = math.log(excess) + alpha_D * log_size
-        steps = math.exp(min(math.log(KAPLAN_TABLE_3.S_c) - log_gap / KAPLAN_TABLE_3.alpha_S, 700.0))  # Eq. 5.7
+        steps = float(S_stop(N, self.D, data=KAPLAN_TABLE_2, steps=KAPLAN_TABLE_3))
         if B is None:
             return steps
-        loss = math.exp(alpha_D * log_size) * (1.0 + excess)
-        return steps * (1.0 + float(KAPLAN_TEXT.B_crit(loss)) / B)  # Eq. 5.4
+        return steps * (1.0 + float(KAPLAN_TEXT.B_crit(KAPLAN_TABLE_2.loss(N, self.D))) / B)  # Eq. 5.4
 
     def judge(self, forecast: Forecast) -> Advice:
         """Return STOP where the loss rises, or where asked to at the bound."""

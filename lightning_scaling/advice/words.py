@@ -7,6 +7,7 @@ import math
 from lightning_scaling.advice.base import Action, Advice, Reason
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.judge import REJECTED
+from lightning_scaling.units import thousands
 from lightning_scaling.verdict import Verdict
 
 __all__ = ["advice_on", "departed", "evidence_of", "not_usable", "percent", "thousands", "wait", "where"]
@@ -80,11 +81,6 @@ def evidence_of(forecast: Forecast) -> dict[str, float]:
         "final_loss_high": float(final.high),
         "level": forecast.level,
     }
-
-
-def thousands(n: float) -> str:
-    """Return a count with a space between the thousands."""
-    return f"{n:,.0f}".replace(",", " ")
 
 
 def percent(probability: float) -> str:

@@ -146,14 +146,8 @@ def fit_critical_batch(
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"Expected level between 0 and 1, got {level!r}, so give for example 0.9 for 90 %.")
-    sizes = _batch_sizes(curves, B)
-    levels = _levels(curves, sizes, losses)
-    log_S = np.log(np.array([steps_to_losses(curve, levels) for curve in curves]).reshape(len(curves), levels.size))
-    enough = np.array([_distinct(sizes[np.isfinite(column)]) >= 2 for column in log_S.T], dtype=bool)
-    levels, log_S = levels[enough], log_S[:, enough]
-    used = np.isfinite(log_S).any(axis=1) if levels.size else np.zeros(len(curves), dtype=bool)
-    sizes, log_S = sizes[used], log_S[used]
-    n_runs = int(used.sum())
+    sizes, levels, log_S = _shared_losses(curves, B, losses)
+    n_runs = sizes.size
     if _distinct(sizes) < 3 or levels.size < 2:
         why = (
             f"steps to the same losses are known at {_distinct(sizes)} batch sizes and {levels.size} losses, of which "
@@ -165,6 +159,25 @@ def fit_critical_batch(
     best = problem.solve()
     if (trouble := problem.trouble(best)) is not None:
         return _failure(trouble, levels, n_runs, level)
+    return _found(problem, best, levels, pivot, level)
+
+
+def _shared_losses(
+    curves: Sequence[LossCurve], B: ArrayLike | None, losses: ArrayLike | None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the batch sizes of the runs that can be compared, the losses to do it at, and log S of each at each."""
+    sizes = _batch_sizes(curves, B)
+    levels = _levels(curves, sizes, losses)
+    log_S = np.log(np.array([steps_to_losses(curve, levels) for curve in curves]).reshape(len(curves), levels.size))
+    enough = np.array([_distinct(sizes[np.isfinite(column)]) >= 2 for column in log_S.T], dtype=bool)
+    levels, log_S = levels[enough], log_S[:, enough]
+    used = np.isfinite(log_S).any(axis=1) if levels.size else np.zeros(len(curves), dtype=bool)
+    return sizes[used], levels, log_S[used]
+
+
+def _found(problem: _Problem, best: FloatArray, levels: FloatArray, pivot: float, level: float) -> CriticalBatchFit:
+    """Return the law with its intervals, which come from leaving out one run at a time."""
+    n_runs = len(problem.log_S)
     V, reason = problem.jackknife(best)
     t = float(stdtrit(max(n_runs - 2, 1), 0.5 + level / 2.0))
 

@@ -32,6 +32,9 @@ def S_ratio(B: ArrayLike, B_crit: ArrayLike) -> FloatArray:
 
     .. math:: S / S_{min} = 1 + B_{crit} / B
 
+    `lightning_scaling.laws.trade.steps_ratio` is the same of B / B_crit; here B_crit was measured, and may be 0 or
+    infinite.
+
     Source: Kaplan et al. 2020, arXiv:2001.08361, Eqs. 5.1 and 5.2 solved for S.
 
     Args:
@@ -56,6 +59,9 @@ def E_ratio(B: ArrayLike, B_crit: ArrayLike) -> FloatArray:
     r"""Return how many times the fewest possible examples a batch size takes to a loss.
 
     .. math:: E / E_{min} = 1 + B / B_{crit}
+
+    `lightning_scaling.laws.trade.compute_ratio` is the same of B / B_crit; here B_crit was measured, and may be 0 or
+    infinite.
 
     Source: Kaplan et al. 2020, arXiv:2001.08361, Eqs. 5.1 and 5.2 solved for E.
 

@@ -11,8 +11,8 @@ from lightning_scaling.cli import options as o
 from lightning_scaling.cli import output
 
 if TYPE_CHECKING:
-    from lightning_scaling.compare import Comparison, Contender
     from lightning_scaling.logfiles import RunLog
+    from lightning_scaling.review import Comparison, Contender
 
 
 def compare(
@@ -32,8 +32,8 @@ def compare(
     A run whose planned end is not known (--horizon, or by its log) is taken to be over. Runs are taken as independent.
     The speed-up is over the whole compute of the other run, N x B per step where logs tell both, else in steps.
     """
-    from lightning_scaling.compare import compare as hold
     from lightning_scaling.report.text import comparison_text
+    from lightning_scaling.review import compare as hold
 
     logs = o.many_logs(runs, o.wanted(step_column, loss_column, lr_column, run))
     entries = [
@@ -61,8 +61,8 @@ def compare(
 def _contender(
     log: RunLog, name: str, horizon: int | None, schedule: str | None, warmup: int, level: float
 ) -> tuple[Contender, str]:
-    from lightning_scaling.compare import Contender
     from lightning_scaling.forecast import forecast
+    from lightning_scaling.review import Contender
 
     end = horizon if horizon is not None else log.planned
     over = end is None or end <= log.curve.step

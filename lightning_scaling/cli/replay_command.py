@@ -13,7 +13,7 @@ from lightning_scaling.cli import output
 
 if TYPE_CHECKING:
     from lightning_scaling.logfiles import RunLog
-    from lightning_scaling.replay import Replay, RuleScore, Stop
+    from lightning_scaling.review import Replay, RuleScore, Stop
 
 
 def replay(
@@ -36,8 +36,8 @@ def replay(
     names others. Without --target and --min-gain, targets 2, 5 and 10 % of the fall of the loss below and above each
     run's own end are tried. Of several runs the false stops and the savings of each rule are summed up.
     """
-    from lightning_scaling.replay import scores
     from lightning_scaling.report.text import pool_text, replay_text
+    from lightning_scaling.review import scores
 
     found = o.many_logs(logs, o.wanted(step_column, loss_column, lr_column, run))
     if not found:
@@ -68,7 +68,7 @@ def replay(
 
 
 def _replay(log: RunLog, rules: dict[str, Any], schedule: str | None, warmup: int, level: float) -> Replay | None:
-    from lightning_scaling.replay import replay as play
+    from lightning_scaling.review import replay as play
 
     if len(log.curve) < 20:
         output.say(f"Left out: {log.name} has {len(log.curve)} losses, and a replay needs 20.")

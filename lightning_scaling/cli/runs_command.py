@@ -14,6 +14,7 @@ import typer
 
 from lightning_scaling.cli import options as o
 from lightning_scaling.cli import output
+from lightning_scaling.units import thousands
 
 if TYPE_CHECKING:
     from lightning_scaling.curve import LossCurve
@@ -66,7 +67,7 @@ def show(id: Id, store: o.Store = None, as_json: o.AsJson = False) -> None:
     schedule = run.lr_schedule
     if schedule is not None:
         last = float(schedule.rates[-1])
-        steps = f"{schedule.horizon:,}".replace(",", " ")
+        steps = thousands(schedule.horizon)
         typer.echo(f"learning rate of {steps} steps, the last at {last:.3g} of the peak")
     if len(run.curve):
         typer.echo("\n" + chart(run.curve, width=output.width(), unicode=output.knows_unicode()))

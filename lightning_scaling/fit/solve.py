@@ -45,6 +45,12 @@ class _Solved:
     A_per_b: FloatArray
     covariance: tuple[FloatArray, FloatArray, FloatArray]
 
+    def log_positive(self, present: float, a_end: FloatArray) -> FloatArray:
+        """Return the log of the probability of a limit above zero, with E from the present loss and a at the end."""
+        limit = present + self.E - self.b * a_end
+        sd = np.sqrt(self.covariance[0] + (self.E_per_b - a_end) ** 2 * self.b_variance)
+        return np.asarray(log_ndtr(limit / sd))
+
 
 def _regress(model: MisfitModel, alpha: FloatArray, decay: DecayBelief) -> _Solved:
     """Regress y on 1, phi and -a under the normal priors of E, A and b, at every grid point at once.
@@ -136,9 +142,7 @@ def solve(
             one = _regress(model, alpha, decay)
             log_weight = one.log_weight + log_prior
             if positive:
-                limit = data.present + one.E - one.b * a_end
-                sd = np.sqrt(one.covariance[0] + (one.E_per_b - a_end) ** 2 * one.b_variance)
-                log_weight = log_weight + log_ndtr(limit / sd)
+                log_weight = log_weight + one.log_positive(data.present, a_end)
             models.append(model)
             solved.append(one)
             log_weights.append(log_weight - 0.5 * model.log_determinant)

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lightning_scaling.units import thousands
+
 #: Keys under which a batch of text keeps the tokens of its inputs.
 _TOKEN_KEYS = ("input_ids", "tokens", "token_ids", "input_tokens", "inputs")
 
@@ -27,7 +29,7 @@ class BatchSize:
 
     def __str__(self) -> str:
         unit = self.unit if self.per_step != 1 else self.unit.removesuffix("s")
-        return f"{self.per_step:,} {unit} per step".replace(",", " ")
+        return f"{thousands(self.per_step)} {unit} per step"
 
 
 def batch_size(batch: Any, *, accumulate: int = 1, ranks: int = 1) -> BatchSize | None:

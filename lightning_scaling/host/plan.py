@@ -14,6 +14,7 @@ from lightning_scaling.host.horizon import PlannedEnd, planned_end
 from lightning_scaling.host.lr import rates_ahead, scheduler_rates
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.units import thousands
 
 FloatArray = NDArray[np.float64]
 
@@ -35,7 +36,7 @@ class Plan:
     def __str__(self) -> str:
         if self.end.step is None:
             return f"planned end not known ({self.end.why}; give horizon=…)"
-        return f"{self.end.step:,} steps".replace(",", " ") + f" ({self.end.why}), {self.words}"
+        return f"{thousands(self.end.step)} steps ({self.end.why}), {self.words}"
 
 
 def make_plan(

@@ -18,6 +18,7 @@ from lightning_scaling.host.series import Series
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.host.size import ModelSize, describe_size
 from lightning_scaling.host.steps import logged_step
+from lightning_scaling.units import thousands
 
 _LAW = "L(N,S), Kaplan et al. 2020 Eq. 1.6"
 
@@ -54,7 +55,7 @@ class Teller:
         of = "" if settings.monitor is None else f" of {settings.monitor}"
         N = describe_size(size) if settings.N is None else f"N = {settings.N:.4g} as given"
         if settings.tokens_per_step is not None:
-            per_step = f"{settings.tokens_per_step:,} tokens per step".replace(",", " ")
+            per_step = f"{thousands(settings.tokens_per_step)} tokens per step"
         else:
             per_step = "batch size not known" if batch is None else str(batch)
         self.say(trainer, f"ScalingLawMonitor{of}: {N}, {plan}, {per_step}.")

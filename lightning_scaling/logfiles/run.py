@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.units import thousands
 
 __all__ = ["RawRun", "RunLog", "from_columns"]
 
@@ -85,7 +86,7 @@ class RunLog:
     def __str__(self) -> str:
         """Return one line that says what was taken."""
         taken = ", ".join(f"{_WORDS.get(role, role)} from '{name}'" for role, name in self.columns.items())
-        losses, step = (f"{n:,}".replace(",", " ") for n in (len(self.curve), self.curve.step))
+        losses, step = (thousands(n) for n in (len(self.curve), self.curve.step))
         left_out = "".join(
             f", {n:,} {words}".replace(",", " ").replace("  ", ", ", 1)
             for n, words in ((self.n_repeated, "logged again later"), (self.n_nonfinite, "not finite"))

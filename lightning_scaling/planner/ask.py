@@ -102,19 +102,7 @@ def plan(
     for name, value in given.items():
         if value is not None:
             _check(name, value)
-    asked = [name for name in ("C", "time_s", "L") if given[name] is not None]
-    if len(asked) != 1:
-        raise ValueError(
-            f"Expected one of C, time_s and L, got {' and '.join(asked) or 'none'}, so ask about a budget of "
-            "compute, a budget of time, or a loss."
-        )
-    if time_s is not None:
-        if flop_per_s is None:
-            raise ValueError(
-                "Expected flop_per_s with time_s, got none, so pass what your devices achieve together in training."
-            )
-        C = time_s * flop_per_s
-        _check("time_s * flop_per_s", C)
+    C = _compute(C, time_s, flop_per_s, L)
     _check_batch(B, batch_ratio, laws)
     kaplan = summarise(kaplan_cases(laws, C, L, batch_ratio, B), laws, laws.explored_kaplan, flop_per_s, data)
     batch = B if B is not None else laws.batch
@@ -135,6 +123,25 @@ def plan(
         notes=notes.of(laws, kaplan, hoffmann, L=L, B=B, data=data),
         laws=laws,
     )
+
+
+def _compute(C: float | None, time_s: float | None, flop_per_s: float | None, L: float | None) -> float | None:
+    """Return the budget of compute, given as such or as a time; None where a loss is asked for."""
+    asked = [name for name, value in (("C", C), ("time_s", time_s), ("L", L)) if value is not None]
+    if len(asked) != 1:
+        raise ValueError(
+            f"Expected one of C, time_s and L, got {' and '.join(asked) or 'none'}, so ask about a budget of "
+            "compute, a budget of time, or a loss."
+        )
+    if time_s is None:
+        return C
+    if flop_per_s is None:
+        raise ValueError(
+            "Expected flop_per_s with time_s, got none, so pass what your devices achieve together in training."
+        )
+    C = time_s * flop_per_s
+    _check("time_s * flop_per_s", C)
+    return C
 
 
 def _check_batch(B: float | None, batch_ratio: float, laws: PlanLaws) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.forecast import Forecast
+from lightning_scaling.units import thousands
 
 __all__ = ["chart", "sparkline"]
 
@@ -123,18 +124,14 @@ def _drawn(
 
 def _axis(first: float, end: float, columns: int, now: float) -> str:
     """Return the line below: the first step, the present and the end."""
-    left, right = f"step {_thousands(first)}", _thousands(end)
+    left, right = f"step {thousands(first)}", thousands(end)
     line = [" "] * columns
     line[: len(left)] = left
     line[columns - len(right) :] = right
     if now < end:
-        text = f"now {_thousands(now)}"
+        text = f"now {thousands(now)}"
         at = round(math.log(now / first) / math.log(end / first) * (columns - 1)) - len(text) // 2
         at = max(len(left) + 2, at)
         if at + len(text) + 2 <= columns - len(right):
             line[at : at + len(text)] = text
     return " " * 10 + "".join(line)
-
-
-def _thousands(n: float) -> str:
-    return f"{n:,.0f}".replace(",", " ")

@@ -6,15 +6,16 @@ import math
 from collections.abc import Iterator
 
 from lightning_scaling.advice import Action, Advice
-from lightning_scaling.advice.words import evidence_of, percent, thousands
+from lightning_scaling.advice.words import evidence_of, percent
 from lightning_scaling.alternatives import Alternative
 from lightning_scaling.interval import Interval
 from lightning_scaling.ledger import ForecastRecord, holds
-from lightning_scaling.replay import Outcome, Stop
 from lightning_scaling.report.figures import has_pictures, run_picture
 from lightning_scaling.report.markup import Markup, Part, table, tag
 from lightning_scaling.report.page import cards, facts, page, section
 from lightning_scaling.report.run_story import RunStory
+from lightning_scaling.review import Outcome, Stop
+from lightning_scaling.units import thousands
 from lightning_scaling.verdict import Verdict
 
 __all__ = ["NO_PICTURES", "run_page"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lightning_scaling.advice.words import thousands
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.describe import describe_rates
 from lightning_scaling.ledger import ForecastLedger
@@ -15,6 +14,7 @@ from lightning_scaling.logfiles import RunLog
 from lightning_scaling.named_schedule import PlannedRates, as_logged
 from lightning_scaling.schedule import LRSchedule, check_horizon
 from lightning_scaling.store import StoredRun
+from lightning_scaling.units import thousands
 
 __all__ = ["RunSource", "of_curve", "of_log", "of_stored"]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from lightning_scaling.advice.words import thousands
 from lightning_scaling.describe import describe_rates
 from lightning_scaling.ledger import recent_loss
 from lightning_scaling.pictures.axes import of_size
@@ -21,6 +20,7 @@ from lightning_scaling.report.store_story import FIRST, JUDGED, StoreStory, end_
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.store import StoredRun
 from lightning_scaling.track_record import KEY
+from lightning_scaling.units import thousands
 
 __all__ = ["store_page"]
 

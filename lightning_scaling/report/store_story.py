@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightning_scaling.interval import Interval
-from lightning_scaling.joint import JointFit, fit_joint
+from lightning_scaling.joint import JointFit, fit_joint, spread_over_sizes
 from lightning_scaling.judge import SMALL_FALL
 from lightning_scaling.ledger import holds
+from lightning_scaling.own_laws import thinned_laws
 from lightning_scaling.planner import Explored, Plan, PlanLaws, plan
 from lightning_scaling.store import RunStore, StoredRun
 from lightning_scaling.track_record import TrackRecord
@@ -21,14 +22,12 @@ __all__ = ["JUDGED", "Family", "StoreStory", "Tenth", "end_of", "tell_store"]
 #: Finished runs whose forecasts are held against their ends one by one, the newest: reading those of one takes
 #: milliseconds. The record counts all.
 JUDGED = 300
-#: Runs of the joint fit at most, one per size, and the share of each that is left out as transient.
-_MOST_SIZES, FIRST = 12, 0.2
+#: Share of each run of the joint fit that is left out as transient.
+FIRST = 0.2
 #: Sizes that tell a law, and points that a run of it has at least.
 _SIZES, _POINTS = 3, 6
 #: Budgets that are planned for, as multiples of the compute of the largest run.
 _BUDGETS = (1.0, 10.0, 100.0)
-#: Every how many draws of the joint fit are planned with: two hundred are plenty for an interval.
-_THINNED = 10
 
 
 @dataclass(frozen=True)
@@ -155,25 +154,12 @@ def _family(runs: Sequence[StoredRun]) -> Family | None:
         kind = "constant" if _constant(run) else run.tags.get("schedule", "another")
         data = tuple(str(run.tags.get(key)) for key in ("loss", "task"))
         groups.setdefault((kind == "constant", kind, batch, run.curve.unit, *data), []).append(run)
-    found = [(is_constant, _one_per_size(members)) for (is_constant, *_), members in groups.items()]
+    found = [(is_constant, spread_over_sizes(members)) for (is_constant, *_), members in groups.items()]
     found = [(is_constant, members) for is_constant, members in found if len(members) > 1]
     if not found:
         return None
     is_constant, members = max(found, key=lambda one: (one[0] is True and len(one[1]) >= _SIZES, len(one[1])))
     return Family(tuple(members), bool(is_constant), members[0].batch)
-
-
-def _one_per_size(runs: Iterable[StoredRun]) -> list[StoredRun]:
-    """Return the longest run of each size, the newest of equals, of at most so many sizes evenly apart."""
-    best: dict[float, StoredRun] = {}
-    for run in runs:
-        size = round(math.log(run.N or 1.0), 2)
-        if size not in best or run.curve.step >= best[size].curve.step:
-            best[size] = run
-    rows = [best[size] for size in sorted(best)]
-    if len(rows) > _MOST_SIZES:
-        rows = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, _MOST_SIZES).round().astype(int))]
-    return rows
 
 
 def _constant(run: StoredRun) -> bool:
@@ -189,12 +175,8 @@ def _constant(run: StoredRun) -> bool:
 
 def _plans(family: Family, joint: JointFit, level: float) -> tuple[tuple[float, Plan], ...]:
     """Return what the law says of budgets; nothing where there is no law or no batch size."""
-    if joint.reason or not family.batch:
-        return ()
-    B = float(family.batch)
-    try:
-        draws = joint.hoffmann(B)[::_THINNED]
-    except (ValueError, OverflowError):  # constants beyond what numbers hold
+    B = float(family.batch or 0.0)
+    if not (draws := thinned_laws(joint, B)):
         return ()
     laws = PlanLaws(
         hoffmann=draws,

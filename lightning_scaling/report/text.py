@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lightning_scaling.baselines import BASELINES
-from lightning_scaling.compare import Comparison, SpeedUp
-from lightning_scaling.replay import Look, Outcome, Replay, RuleScore, Stop
+from lightning_scaling.review import BASELINES, Comparison, Look, Outcome, Replay, RuleScore, SpeedUp, Stop
+from lightning_scaling.units import thousands
 
 __all__ = ["aligned", "comparison_text", "pool_text", "replay_text"]
 
@@ -36,12 +35,12 @@ def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
 def replay_text(found: Replay) -> str:
     """Return the tables of one replayed run: forecasts beside baselines, and what each rule would have done."""
     end = "broke: its last losses were not finite" if math.isnan(found.truth) else f"ended at {_number(found.truth)}"
-    lines = [f"{found.name}: {_thousands(found.horizon)} steps, {end}"]
+    lines = [f"{found.name}: {thousands(found.horizon)} steps, {end}"]
     rows = [["done", "at step", "forecast", *BASELINES, "inside"]]
     for look in found.looks:
         said = str(look.final_loss) if look.usable else f"none: {look.verdict}"
         simple = [_number(look.baselines[name]) for name in BASELINES]
-        rows.append([_percent(look.step / found.horizon), _thousands(look.step), said, *simple, _inside(look, found)])
+        rows.append([_percent(look.step / found.horizon), thousands(look.step), said, *simple, _inside(look, found)])
     lines.append(aligned(rows, left=(2,)))
     if errors := found.errors():
         words = ", ".join(f"{name} {error:.2g}" for name, error in errors.items())
@@ -94,7 +93,7 @@ def comparison_text(found: Comparison) -> str:
 def _speed_text(up: SpeedUp) -> str:
     if up.factor.mid == 0.0:
         return f"{up.fast} does not surely get to where {up.slow} ends ({up.loss.short()}) by its own end."
-    steps = _thousands(round(float(up.steps.mid)))
+    steps = thousands(round(float(up.steps.mid)))
     return f"{up.fast} gets to where {up.slow} ends ({up.loss.short()}) after {steps} steps: {up.factor} times faster."
 
 
@@ -102,7 +101,7 @@ def _stop_row(stop: Stop) -> list[str]:
     if stop.step is None:
         return [stop.label, "-", "-", stop.outcome.value]
     given = "" if math.isnan(stop.given_up) or stop.outcome is not Outcome.FALSE_STOP else f", {stop.given_up:.2g} lost"
-    return [stop.label, _thousands(stop.step), _percent(stop.saved), f"{stop.outcome.value}{given}"]
+    return [stop.label, thousands(stop.step), _percent(stop.saved), f"{stop.outcome.value}{given}"]
 
 
 def _inside(look: Look, found: Replay) -> str:
@@ -123,7 +122,3 @@ def _chance(p: float) -> str:
 
 def _number(x: float) -> str:
     return f"{x:.4g}"
-
-
-def _thousands(n: int) -> str:
-    return f"{n:,}".replace(",", " ")

@@ -16,6 +16,7 @@ from lightning_scaling.interval import Interval
 from lightning_scaling.ledger import ForecastLedger, recent_loss
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.store.sheet import read_json
+from lightning_scaling.units import thousands
 
 __all__ = ["COLUMNS", "STATES", "StoredRun", "Tag", "checked_schedule"]
 
@@ -137,12 +138,12 @@ class StoredRun:
 
     def __str__(self) -> str:
         """Return one line a person can read."""
-        end = "" if self.horizon is None else f" of {_thousands(self.horizon)}"
-        said = [f"{self.id}: {self.state} at step {_thousands(self.curve.step)}{end}"]
+        end = "" if self.horizon is None else f" of {thousands(self.horizon)}"
+        said = [f"{self.id}: {self.state} at step {thousands(self.curve.step)}{end}"]
         if self.N is not None:
             said.append(f"N = {self.N:.4g}")
         if self.batch is not None:
-            said.append(f"batch {_thousands(self.batch)}")
+            said.append(f"batch {thousands(self.batch)}")
         loss, error = self.final_loss, self.final_loss_error
         if loss is None:
             loss, error = recent_loss(self.curve), 0.0
@@ -150,7 +151,7 @@ class StoredRun:
             shown = Interval(loss - error, loss, loss + error, 0.68).short() if error > 0.0 else f"{loss:.5g}"
             said.append(f"loss {shown}{' ' * bool(self.curve.unit)}{self.curve.unit}")
         if self.curve.n_nonfinite:
-            said.append(f"the last {_thousands(self.curve.n_nonfinite)} losses not finite")
+            said.append(f"the last {thousands(self.curve.n_nonfinite)} losses not finite")
         said += [f"{key}={value}" for key, value in self.tags.items()]
         return ", ".join(said)
 
@@ -189,7 +190,3 @@ def checked_schedule(values: Mapping[str, Any]) -> LRSchedule:
     edges.setflags(write=False)
     rates.setflags(write=False)
     return LRSchedule(edges, rates, bool(values["known"]))
-
-
-def _thousands(n: float) -> str:
-    return f"{n:,.0f}".replace(",", " ")

@@ -37,8 +37,8 @@ from benchmarks.decisions_strategies import (
 from benchmarks.decisions_tables import JUDGED, Bar, bars, false_share, pool_means, saved_share
 from lightning_scaling import Converged, LossCurve, TargetUnreachable, forecast
 from lightning_scaling.fit.mixture import GaussianMixture
-from lightning_scaling.replay import Outcome as Found
-from lightning_scaling.replay import replay
+from lightning_scaling.review import Outcome as Found
+from lightning_scaling.review import replay
 
 T = 2000
 S = np.arange(1.0, T + 1.0)

@@ -14,8 +14,8 @@ from lightning_scaling import (
     Overfitting,
     Reason,
     ScalingLawMonitor,
-    alternatives,
 )
+from lightning_scaling.alternatives import ask
 from tests.trainers import QUIET, T, cosine, fit, law, scripted_module, validate, validated_module
 
 pytestmark = QUIET
@@ -39,13 +39,13 @@ def sentences(caplog: pytest.LogCaptureFixture, monitor: Any, **settings: Any) -
 def test_quarters_tell_of_a_decay_now_and_of_nothing_else(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fits, forecast = [], alternatives.forecast
+    fits, forecast = [], ask.forecast
 
     def counted(*arguments: Any, **options: Any) -> Any:
         fits.append(options["horizon"])
         return forecast(*arguments, **options)
 
-    monkeypatch.setattr(alternatives, "forecast", counted)
+    monkeypatch.setattr(ask, "forecast", counted)
     monitor = ScalingLawMonitor()
     assert monitor.alternatives == {}
     said = sentences(caplog, monitor, module=scripted_module(configure=hold))
@@ -71,7 +71,7 @@ def test_with_a_price_longer_runs_are_told_of_too(caplog: pytest.LogCaptureFixtu
 
 
 def test_a_run_that_fails_to_be_compared_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alternatives, "forecast", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(ask, "forecast", lambda *a, **k: 1 / 0)
     monitor = ScalingLawMonitor(verbose=False)
     assert fit(monitor).global_step == T
     assert monitor.alternatives == {}

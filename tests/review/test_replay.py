@@ -12,8 +12,8 @@ from lightning_scaling.advice import Converged, Diverged, TargetUnreachable
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.forecast import forecast
 from lightning_scaling.live import LiveForecast
-from lightning_scaling.replay import Outcome, default_rules, replay, scores
 from lightning_scaling.report.text import pool_text, replay_text
+from lightning_scaling.review import Outcome, default_rules, replay, scores
 from lightning_scaling.schedule import LRSchedule
 
 T = 3000

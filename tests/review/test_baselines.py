@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lightning_scaling.baselines import BASELINES, best_so_far, last_value, power_law
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.review.baselines import BASELINES, best_so_far, last_value, power_law
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.3, 0.7, 1.5])

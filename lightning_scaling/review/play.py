@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
 
 from lightning_scaling.advice import Converged, Diverged, StopRule, TargetUnreachable, advise
-from lightning_scaling.baselines import BASELINES
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.ending import ended
 from lightning_scaling.forecast import Forecast, forecast
 from lightning_scaling.interval import Interval
 from lightning_scaling.judge import BROKEN_AFTER
 from lightning_scaling.ledger import recent_loss
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.refits import next_refit
+from lightning_scaling.review.baselines import BASELINES
+from lightning_scaling.review.ending import ended
 from lightning_scaling.schedule import LRSchedule
 
 __all__ = ["Look", "Outcome", "Replay", "RuleScore", "Stop", "default_rules", "replay", "scores"]
@@ -203,11 +203,9 @@ def replay(
     tenths = [math.ceil(k * horizon / 10.0) for k in range(1, 10)]
     moments = [math.ceil(share * horizon) for share in pictured]
     planned = _moments(horizon, refits, (*tenths, *moments))
-    step = 0
-    # A rule that has said stop asks for a look of its own.
-    while step := min((s for s in (*planned, *(live.next_step for live in lives.values())) if s > step), default=0):
+    for step in _steps(planned, lives.values(), horizon):
         seen = _seen(curve, step)
-        if step >= horizon or not len(seen):
+        if not len(seen):
             continue
         found = forecast(seen, horizon=horizon, lr_schedule=schedule, level=level)
         for label, live in lives.items():
@@ -257,6 +255,14 @@ def _moments(horizon: int, refits: int, also: Sequence[int]) -> list[int]:
     while (step := next_refit(step, horizon, refits)) < horizon:
         steps.add(step)
     return sorted(s for s in steps if 0 < s < horizon)
+
+
+def _steps(planned: Sequence[int], lives: Collection[LiveForecast], horizon: int) -> Iterator[int]:
+    """Yield the steps at which the run is looked at: a rule that has said stop asks for a look of its own."""
+    step = 0
+    while step := min((s for s in (*planned, *(live.next_step for live in lives)) if s > step), default=0):
+        if step < horizon:
+            yield step
 
 
 def _live(rule: StopRule, horizon: int, schedule: LRSchedule | None, level: float, refits: int) -> LiveForecast:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.ending import ended
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.interval import Interval
+from lightning_scaling.readout import interval_of
+from lightning_scaling.review.ending import ended
 
 __all__ = ["Comparison", "Contender", "SpeedUp", "compare", "probability_best", "speed_up"]
 
@@ -103,7 +104,7 @@ def compare(contenders: Sequence[Contender], level: float = 0.9) -> Comparison:
     ups = [speed_up(fast, able[k][0], ends[k], level) for k in slower] if has_law else []
     return Comparison(
         tuple(one.name for one, _ in able),
-        tuple(_interval(end, level) for end in ends),
+        tuple(interval_of(end, level) for end in ends),
         tuple(float(p) for p in best),
         tuple(ups),
     )
@@ -161,7 +162,7 @@ def speed_up(fast: Contender, slow: Contender, end: GaussianMixture, level: floa
     whole = slow.cost * float(slow.forecast.horizon or slow.curve.step)
     factors = [0.0 if math.isinf(s) else whole / (fast.cost * s) for s in found[::-1]]
     at, by = (Interval(x[0], x[1], x[2], level) for x in (found, factors))
-    return SpeedUp(fast.name, slow.name, _interval(end, level), at, by)
+    return SpeedUp(fast.name, slow.name, interval_of(end, level), at, by)
 
 
 def _end(one: Contender) -> GaussianMixture | None:
@@ -169,11 +170,6 @@ def _end(one: Contender) -> GaussianMixture | None:
     if over and not one.curve.n_nonfinite:
         return ended(one.curve)
     return one.forecast.mixture_at() if one.forecast.verdict.usable else None
-
-
-def _interval(mixture: GaussianMixture, level: float) -> Interval:
-    low, mid, high = mixture.quantiles([(1.0 - level) / 2.0, 0.5, (1.0 + level) / 2.0])[:, 0]
-    return Interval(float(low), float(mid), float(high), level)
 
 
 def _crossing(steps: FloatArray, reached: FloatArray, probability: float) -> float:

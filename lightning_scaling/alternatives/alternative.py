@@ -15,6 +15,7 @@ from lightning_scaling.forecast import Forecast
 from lightning_scaling.interval import Interval
 from lightning_scaling.readout import interval_of, last_part, unknown
 from lightning_scaling.schedule import LRSchedule
+from lightning_scaling.units import thousands
 
 __all__ = ["Alternative", "Price", "compare"]
 
@@ -135,9 +136,9 @@ class Alternative:
         instead = f"instead of {self.planned.final_loss.short()} at the planned end"
         if self.decay_steps is not None:
             share = f"{100.0 * self.share:.0f} % of the {'steps' if self.price is None else 'hours'} still to come"
-            what = f"Decaying now over {_thousands(self.decay_steps)} steps {ends} {instead}, in {share}"
+            what = f"Decaying now over {thousands(self.decay_steps)} steps {ends} {instead}, in {share}"
         else:
-            what = f"Training for {_thousands(self.other.horizon or 0)} steps {ends} {instead}"
+            what = f"Training for {thousands(self.other.horizon or 0)} steps {ends} {instead}"
         return f"{what}{self._costs(', ')}."
 
     def _costs(self, before: str) -> str:
@@ -153,15 +154,15 @@ class Alternative:
             bad = self.other if self.planned.verdict.usable else self.planned
             return f"No comparison ({self.name}): {bad.verdict}. {bad.verdict.why} {bad.verdict.what_to_do}"
         unit = f" {self.planned.unit}" if self.planned.unit else ""
-        what = f"Train to step {_thousands(self.other.horizon or 0)}"
+        what = f"Train to step {thousands(self.other.horizon or 0)}"
         if self.decay_steps is not None:
-            what = f"Let the learning rate fall now, over {_thousands(self.decay_steps)} steps"
+            what = f"Let the learning rate fall now, over {thousands(self.decay_steps)} steps"
         lines = [
             f"{what}: the run should end at {self.other.final_loss}{unit} ({self.other.verdict}).",
-            f"As planned, to step {_thousands(self.planned.horizon or 0)}: {self.planned.final_loss}{unit} "
+            f"As planned, to step {thousands(self.planned.horizon or 0)}: {self.planned.final_loss}{unit} "
             f"({self.planned.verdict}).",
         ]
-        steps = f"{_thousands(abs(self.steps))} steps {'more' if self.steps > 0 else 'fewer'}"
+        steps = f"{thousands(abs(self.steps))} steps {'more' if self.steps > 0 else 'fewer'}"
         higher = float(self.difference.mid) > 0.0
         by = _times(self.difference, 1.0 if higher else -1.0)
         lines.append(f"It ends {by} {'higher' if higher else 'lower'}, with {steps}{self._costs(', ')}.")
@@ -235,7 +236,3 @@ def _duration(hours: float) -> str:
         if hours * size >= 1.0:
             return f"{hours * size:.3g} {unit}"
     return f"{3600.0 * hours:.2g} seconds"
-
-
-def _thousands(n: int) -> str:
-    return f"{n:,}".replace(",", " ")

@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from lightning_scaling.compare import Contender, compare, probability_best, speed_up
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.ending import ended
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.forecast import forecast
 from lightning_scaling.report.text import comparison_text
+from lightning_scaling.review import Contender, compare, ended, probability_best, speed_up
 from lightning_scaling.schedule import LRSchedule
 
 T = 4000

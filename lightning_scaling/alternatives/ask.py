@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_scaling.comparison import Alternative, Price, compare
+from lightning_scaling.alternatives.alternative import Alternative, Price, compare
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.forecast import Forecast, Store, forecast
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.siblings.relevance import FinishedRun
 
-__all__ = ["Alternative", "Price", "decay_now", "longer"]
+__all__ = ["decay_now", "longer"]
 
 FloatArray = NDArray[np.float64]
 
