@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+
+# Matrices here are small: on cores that others use too, most time would go into threads that wait for each other.
+# Set before anything imports a numerical library; OpenBLAS, MKL and torch all read it.
+os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.integration.ranks import run_on_two_ranks
 from tests.known_noise import G_SQ, TRACE, Normalised
 
 TIMEOUT_S = 120
@@ -21,35 +15,7 @@ TIMEOUT_S = 120
 @pytest.fixture(scope="module")
 def reports() -> dict[str, list[dict[str, Any]]]:
     """What each scenario of two_ranks_noise.py printed, by scenario, rank 0 first."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    root = Path(__file__).parents[2]
-    processes = []
-    for rank in (0, 1):
-        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
-        environment = os.environ | where | {"LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-        command = [sys.executable, "-m", "tests.integration.two_ranks_noise"]
-        processes.append(
-            subprocess.Popen(
-                command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        )
-    found: dict[str, list[dict[str, Any]]] = {}
-    try:
-        with ThreadPoolExecutor(2) as pool:
-            outputs = list(pool.map(lambda process: process.communicate(timeout=TIMEOUT_S), processes))
-        for process, (out, err) in zip(processes, outputs, strict=True):
-            assert process.returncode == 0, err[-4000:]
-            for line in out.splitlines():
-                if line.startswith("{"):
-                    report = json.loads(line)
-                    found.setdefault(report["scenario"], []).append(report)
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    return found
+    return run_on_two_ranks("tests.integration.two_ranks_noise", timeout_s=TIMEOUT_S)
 
 
 @pytest.mark.parametrize(

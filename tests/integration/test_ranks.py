@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.integration.ranks import run_on_two_ranks
 from tests.trainers import law
 
 TIMEOUT_S = 300
@@ -42,50 +36,11 @@ FAILING = (
 LOOPS = ("loop stops", "loop ends", "loop fails")
 
 
-def free_ports(n: int) -> list[int]:
-    """Return ports that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(n)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What each scenario of two_ranks.py printed, by scenario, rank 0 first."""
     folder = tmp_path_factory.mktemp("ranks")
-    port, *spare = free_ports(5)
-    root = Path(__file__).parents[2]
-    processes = []
-    for rank in (0, 1):
-        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
-        where["SPARE_PORTS"] = " ".join(map(str, spare))
-        environment = os.environ | where | {"LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-        command = [sys.executable, "-m", "tests.integration.two_ranks", str(folder)]
-        processes.append(
-            subprocess.Popen(
-                command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        )
-    found: dict[str, list[dict[str, Any]]] = {}
-    try:
-        # Both are read at once: a rank whose pipe is full waits, and the other waits for it.
-        with ThreadPoolExecutor(2) as pool:
-            outputs = list(pool.map(lambda process: process.communicate(timeout=TIMEOUT_S), processes))
-        for process, (out, err) in zip(processes, outputs, strict=True):
-            assert process.returncode == 0, err[-4000:]
-            for line in out.splitlines():
-                if line.startswith("{"):
-                    report = json.loads(line)
-                    found.setdefault(report["scenario"], []).append(report)
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    return found
+    return run_on_two_ranks("tests.integration.two_ranks", str(folder), timeout_s=TIMEOUT_S, spare_ports=4)
 
 
 def test_every_scenario_came_to_its_end_on_both_ranks(reports: dict[str, list[dict[str, Any]]]) -> None:
