@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -9,6 +10,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; where its packages are missing, say so."""
+    # Matrices here are small: with more threads most of the time would go into their waiting for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         from lightning_scaling.cli.app import app
     except ModuleNotFoundError as error:
