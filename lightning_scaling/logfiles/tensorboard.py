@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,12 @@ FloatArray = NDArray[np.float64]
 
 def event_files(folder: Path) -> list[Path]:
     """Return the event files of one run, in the order in which they were begun."""
-    return sorted(folder.glob("events.out.tfevents.*"), key=lambda p: (p.name.split(".")[3:4], p.name))
+    return sorted(folder.glob("events.out.tfevents.*"), key=lambda p: _by_number(p.name))
+
+
+def _by_number(name: str) -> list[tuple[int, int, str]]:
+    """Return a key that takes digits for numbers: of two files of one second the tenth comes after the ninth."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def read_events(paths: Sequence[Path], name: str) -> RawRun:

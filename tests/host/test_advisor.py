@@ -77,7 +77,7 @@ def test_a_decay_that_would_save_little_is_not_told() -> None:
 
 
 def test_no_more_than_two_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning_scaling import alternatives
+    from lightning_scaling.alternatives import ask as alternatives
 
     fits, forecast = [], alternatives.forecast
     monkeypatch.setattr(alternatives, "forecast", lambda *a, **k: fits.append(1) or forecast(*a, **k))  # type: ignore[func-returns-value]

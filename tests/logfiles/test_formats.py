@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lightning_scaling.logfiles import RunLog, Wanted, read_log, read_logs
+from lightning_scaling.logfiles.tensorboard import event_files
 from tests.logfiles.runs import STEPS, losses, rates
 
 
@@ -61,6 +62,13 @@ def test_tensorboard_summary_writer(tmp_path: Path) -> None:
     assert_is_the_run(log)
     assert (log.format, log.n_repeated) == ("TensorBoard events", 5)
     assert log.columns == {"step": "step", "loss": "train/loss", "lr": "lr"}
+
+
+def test_tensorboard_files_are_read_in_the_order_in_which_they_were_begun(tmp_path: Path) -> None:
+    names = [f"events.out.tfevents.{rest}" for rest in ("99.host.7.3", "1700000000.host.7.9", "1700000000.host.7.10")]
+    for name in reversed(names):
+        (tmp_path / name).touch()
+    assert [path.name for path in event_files(tmp_path)] == names
 
 
 def test_tensorboard_tensors_and_losses_that_are_not_finite(tmp_path: Path) -> None:
