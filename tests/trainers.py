@@ -20,6 +20,11 @@ PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 
 #: Before 2.5, Lightning does the batch again after which a checkpoint was written inside an epoch.
 REPEATS_A_BATCH = tuple(map(int, version("pytorch-lightning").split(".")[:2])) < (2, 5)
+IN_AN_EPOCH = pytest.mark.skipif(
+    REPEATS_A_BATCH, reason="this Lightning does not go on where it was, but a batch before"
+)
+#: Before that, too, its checkpoints hold objects of classes of its own.
+PLAIN_CHECKPOINTS = not REPEATS_A_BATCH
 
 #: What Lightning itself warns of in such small fits.
 QUIET = [

@@ -9,7 +9,14 @@ import pytest
 
 from lightning_scaling import ScalingLawMonitor
 from lightning_scaling.host.pace import TOLERANCE, Pace, time_is_up, time_limit
-from tests.trainers import QUIET, loader, scripted_module, trainer, watch
+from tests.trainers import (
+    IN_AN_EPOCH,
+    QUIET,
+    loader,
+    scripted_module,
+    trainer,
+    watch,
+)
 
 pytestmark = QUIET
 
@@ -104,6 +111,7 @@ def test_a_run_that_its_time_ends(
         assert any("planned end not known (max_time: it is estimated once" in words for words in said)
 
 
+@IN_AN_EPOCH
 def test_a_resumed_run_keeps_its_estimate(tmp_path: Any) -> None:
     first, second = ScalingLawMonitor(verbose=False), ScalingLawMonitor(verbose=False)
     save = watch(

@@ -52,7 +52,16 @@ from lightning_scaling.ledger import ForecastLedger
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.recorder import CurveRecorder
 from lightning_scaling.windows import CurveBuilder
-from tests.trainers import QUIET, cosine, law, loader, scripted_module, trainer, watch
+from tests.trainers import (
+    PLAIN_CHECKPOINTS,
+    QUIET,
+    cosine,
+    law,
+    loader,
+    scripted_module,
+    trainer,
+    watch,
+)
 
 pytestmark = [*QUIET, pytest.mark.filterwarnings("ignore:.*returned .None.*")]
 
@@ -217,7 +226,9 @@ def test_a_full_disk_at_the_checkpoint_ends_the_run_as_it_would(tmp_path: Path) 
     assert list(monitor.history[: len(known)]) == known
     assert monitor.curve.step == 60
     # What is on the disk goes on, and what is in memory can still be saved elsewhere.
-    saved = torch.load(tmp_path / "epoch=0-step=40.ckpt", weights_only=True)["callbacks"]["ScalingLawMonitor"]
+    saved = torch.load(tmp_path / "epoch=0-step=40.ckpt", weights_only=PLAIN_CHECKPOINTS)["callbacks"][
+        "ScalingLawMonitor"
+    ]
     assert saved["step"] == 40
     assert monitor.state_dict()["step"] == 60
 
@@ -235,6 +246,7 @@ def test_a_full_disk_that_the_script_survives_changes_nothing() -> None:
     assert monitor.state_dict() == untroubled.state_dict()
 
 
+@pytest.mark.filterwarnings("ignore:Detected KeyboardInterrupt")  # of Lightning before 2.5
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
 def test_an_error_of_the_script(error: BaseException) -> None:
     def breaks(s: int) -> float:

@@ -15,7 +15,14 @@ from lightning_scaling import (
     ScalingLawMonitor,
     ScalingWarning,
 )
-from tests.trainers import QUIET, cosine, loader, scripted_module, trainer
+from tests.trainers import (
+    QUIET,
+    REPEATS_A_BATCH,
+    cosine,
+    loader,
+    scripted_module,
+    trainer,
+)
 
 pytestmark = QUIET
 
@@ -136,6 +143,7 @@ def test_losses_scaled_for_fp16_are_recorded_without_their_scale(automatic: bool
     assert monitor.curve.L.tolist() == list(range(1, 9))
 
 
+@pytest.mark.skipif(REPEATS_A_BATCH, reason="this Lightning may not know bf16-true")
 def test_a_run_in_bf16_is_warned_of_its_losses() -> None:
     class Plain(type(scripted_module())):  # type: ignore[misc]
         def training_step(self, batch: Any, batch_idx: int) -> Any:
