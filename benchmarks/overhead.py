@@ -155,10 +155,10 @@ def step_table(times: Times, title: str, log: str) -> Table:
         f"All take turns in random order, in {rounds} rounds of {places} steps each, which all do the same things at "
         f"the same places: ours fetches its losses, loggers write at every {WRITING}th step. The time of a step is the "
         "mean over the places of the median over the rounds, of differences within a round where two are compared, the "
-        "error that of a bootstrap over rounds. The runs are planned for ten million steps; one of 320 to 25 600 steps on "
-        "one process is fetched more often, every 1 % of it or so, which costs more and is not measured here. The refits "
-        "of ours are counted below. The processor time is that of "
-        "the thread that trains: no waiting, be it for other ranks or other programs."
+        "error that of a bootstrap over rounds. The runs are planned for ten million steps; one of 320 to 25 600 steps "
+        "on one process is fetched more often, every 1 % of it or so, which costs more and is not measured here. The "
+        "refits of ours are counted below. The processor time is that of the thread that trains: no waiting, be it for "
+        "other ranks or other programs."
     )
     header = ("variant", "step [µs]", "above an empty callback [µs]", "processor time [µs]")
     return Table(title, note, header, tuple(rows))
