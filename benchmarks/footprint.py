@@ -7,20 +7,19 @@ import io
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import thread_time
 from types import FunctionType, ModuleType
-from typing import Any
 
 import numpy as np
 import torch
 
 from lightning_scaling.fetching import Fetching
+from lightning_scaling.host.advisor import Advisor
 from lightning_scaling.host.losses import Losses
+from lightning_scaling.host.series import Series
 from lightning_scaling.host.settings import Settings
-from lightning_scaling.live import LiveForecast
 from lightning_scaling.recorder import CurveRecorder
 from lightning_scaling.refits import BUFFER
 
@@ -74,6 +73,10 @@ class Watched:
     Args:
         steps: Planned end [steps].
         validations: Validations, evenly spread; 0: none.
+
+    Attributes:
+        losses: The losses.
+        seconds: Processor time of every refit [s], and of what is compared with it at the quarters of the run.
     """
 
     def __init__(self, steps: int, validations: int = 0) -> None:
@@ -84,6 +87,8 @@ class Watched:
         shape = 0.5 * (1.0 + np.cos(np.pi * np.arange(steps) / steps))
         self.losses.steps.live.plan(steps, 1e-3 * (0.1 + 0.9 * shape))
         self.losses.metric.live.adopt(self.losses.steps.live)
+        self.seconds: list[float] = []
+        self._advisor = Advisor(None, 0)
         self._fetching = Fetching(self.losses.steps.recorder, self.losses.steps.live, across_ranks=False)
         self._fetching.plan(0)
 
@@ -99,11 +104,19 @@ class Watched:
                 losses.metric.take({"val_loss": loss + 0.1}, step, 1e-3)
                 losses.metric.fetch(step)
                 if losses.metric.is_due():
-                    losses.metric.live.refit(losses.metric.curve(None))
+                    self._refit(losses.metric)
 
     def _look(self) -> None:
         if self.losses.steps.is_due():
-            self.losses.steps.live.refit(self.losses.steps.curve(None))
+            self._refit(self.losses.steps)
+
+    def _refit(self, series: Series) -> None:
+        began = thread_time()
+        curve = series.curve(None)
+        series.live.refit(curve)
+        if series is self.losses.main and series.live.at_quarter:
+            self._advisor.renew(series.live, curve, step=curve.step)
+        self.seconds.append(thread_time() - began)
 
     def state_bytes(self) -> int:
         """Return the size of the state as ``torch.save`` writes it [bytes]."""
@@ -115,10 +128,9 @@ class Watched:
 def measure_refits(steps: int, *, validations: int = 0) -> Refits:
     """Follow a whole run and take the time of its refits, those at its start included."""
     watched = Watched(steps, validations)
-    with _timed() as seconds:
-        for first, block in _blocks(steps):
-            watched.feed(first, block)
-    return Refits(steps, validations, tuple(seconds))
+    for first, block in _blocks(steps):
+        watched.feed(first, block)
+    return Refits(steps, validations, tuple(watched.seconds))
 
 
 def measure_memory(marks: Sequence[int]) -> list[Held]:
@@ -161,25 +173,6 @@ def _blocks(steps: int, marks: Iterable[int] = ()) -> Iterator[tuple[int, Sequen
         S = np.arange(first, end + 1)
         yield first, 2.0 + 6.0 * S**-0.3 + _NOISE * draw.standard_normal(S.size)
         first = end + 1
-
-
-@contextmanager
-def _timed() -> Iterator[list[float]]:
-    """Take the time of every refit while this lasts."""
-    seconds: list[float] = []
-    refit = LiveForecast.refit
-
-    def timed(self: LiveForecast, curve: Any) -> bool:
-        began = thread_time()
-        news = refit(self, curve)
-        seconds.append(thread_time() - began)
-        return news
-
-    LiveForecast.refit = timed  # type: ignore[method-assign]
-    try:
-        yield seconds
-    finally:
-        LiveForecast.refit = refit  # type: ignore[method-assign]
 
 
 def _resident() -> float:

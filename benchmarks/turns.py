@@ -65,15 +65,20 @@ class Pace:
             so that every round holds one.
         warm_up: Rounds before those that count: the first steps are slow for everyone, and ours looks often at the
             start of a run.
+        planned: Planned steps of the runs; of a run that is not over before, refits, which are counted apart, fall into
+            few turns.
     """
 
     rounds: int
     steps: int
     turns: int
     warm_up: int
+    planned: int = 10_000_000
 
 
 ALONE = Pace(rounds=80, steps=BUFFER // 8, turns=8, warm_up=4)
+#: A short run, whose losses are fetched at every hundredth of it; up to its sixth no alarm is thought of.
+SHORT = Pace(rounds=80, steps=32, turns=2, warm_up=17, planned=6_400)
 TOGETHER = Pace(rounds=120, steps=RANK_BUFFER, turns=1, warm_up=16)
 QUICK = Pace(rounds=3, steps=8, turns=2, warm_up=1)
 
@@ -82,9 +87,6 @@ WRITING = 64
 
 _TIMEOUT_S = 900
 _RESAMPLES = 200
-#: Planned steps, never reached, so that refits, which are counted apart, fall into few turns.
-_PLANNED = 10_000_000
-
 
 _QUIET: Mapping[str, Any] = {
     "accelerator": "cpu",
@@ -242,7 +244,7 @@ def measure(pace: Pace = ALONE, **settings: Any) -> Times:
         try:
             for name, module in modules.items():  # one after the other: setting up is collective across ranks
                 logger = CSVLogger(folder, name=name)
-                told = _QUIET | settings | {"max_steps": _PLANNED, "log_every_n_steps": WRITING, "logger": logger}
+                told = _QUIET | settings | {"max_steps": pace.planned, "log_every_n_steps": WRITING, "logger": logger}
                 module.start(Trainer(**told, callbacks=VARIANTS[name]()))
             for k in range(pace.warm_up + pace.rounds):
                 turns: dict[str, list[FloatArray]] = {name: [] for name in order}

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -274,8 +273,10 @@ class CurveRecorder:
             self.listener(steps, losses)
         self.lr = next((lr for lr in reversed(lrs) if lr is not None), self.lr)
         finite = [loss for loss in losses if loss is not None and math.isfinite(loss)]
-        self.latest = float(np.mean(finite)) if finite else math.nan
-        self.latest_error = float(np.std(finite, ddof=1)) / math.sqrt(len(finite)) if len(finite) > 1 else math.inf
+        n = len(finite)
+        self.latest = sum(finite) / n if n else math.nan
+        squares = sum((loss - self.latest) * (loss - self.latest) for loss in finite)
+        self.latest_error = math.sqrt(squares / (n - 1) / n) if n > 1 else math.inf
 
 
 def _extend(

@@ -63,14 +63,19 @@ class Fetch:
     """
 
     def __init__(self, numbers: Sequence[Tensor | float | None]) -> None:
-        self._numbers: list[float | None] = [None if x is None or isinstance(x, Tensor) else float(x) for x in numbers]
-        places: dict[torch.device, list[int]] = {}
+        self._numbers: list[float | None] = []
+        near: list[int] = []
+        far: dict[torch.device, list[int]] = {}
         for i, x in enumerate(numbers):
             if isinstance(x, Tensor):
-                places.setdefault(x.device, []).append(i)
-        self.is_remote = any(device.type != "cpu" for device in places)
+                (near if x.is_cpu else far.setdefault(x.device, [])).append(i)
+                self._numbers.append(None)
+            else:
+                self._numbers.append(None if x is None else float(x))
+        self.is_remote = bool(far)
         tensors: list[Any] = list(numbers)
-        self._transfers = [(where, Transfer(stack([tensors[i] for i in where]))) for where in places.values()]
+        places = [*([near] if near else []), *far.values()]
+        self._transfers = [(where, Transfer(stack([tensors[i] for i in where]))) for where in places]
 
     def is_done(self) -> bool:
         """Return whether `numbers` would wait for nothing."""
@@ -87,12 +92,12 @@ class Fetch:
 
 def stack(tensors: Sequence[Tensor]) -> Tensor:
     """Return the means of tensors of one device as one vector on it, in float64 where it has that."""
-    first = tensors[0]
-    wide = torch.float32 if first.device.type == "mps" else torch.float64
-    if all(x.shape == first.shape and x.dtype == first.dtype for x in tensors):
+    wide = torch.float32 if tensors[0].device.type == "mps" else torch.float64
+    try:
         stacked = torch.stack(list(tensors)).to(dtype=wide)
-        return stacked if stacked.dim() == 1 else stacked.flatten(1).mean(1)
-    return torch.stack([x.detach().to(dtype=wide).mean() for x in tensors])
+    except RuntimeError:  # of different shapes
+        return torch.stack([x.detach().to(dtype=wide).mean() for x in tensors])
+    return stacked if stacked.dim() == 1 else stacked.flatten(1).mean(1)
 
 
 def upload(values: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:

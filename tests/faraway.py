@@ -29,6 +29,10 @@ class Far(Tensor):
     def device(self) -> torch.device:  # type: ignore[override]
         return torch.device("cuda", self.index)
 
+    @property
+    def is_cpu(self) -> bool:  # type: ignore[override]
+        return False
+
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = getattr(func, "__name__", ""), kwargs or {}
