@@ -19,7 +19,7 @@ from lightning_scaling.fit.rise import Rise
 from lightning_scaling.interval import Interval
 from lightning_scaling.judge import decay_done, decay_sudden, judge
 from lightning_scaling.projection import Forecast
-from lightning_scaling.readout import discrete, interval_of, now_final_gain, one_of, unknown
+from lightning_scaling.readout import discrete, interval_of, intervals_of, now_final_gain, unknown
 from lightning_scaling.schedule import LRSchedule, check_horizon
 from lightning_scaling.siblings.before_start import Unbegun
 from lightning_scaling.siblings.borrow import Borrowed, borrow
@@ -143,8 +143,8 @@ def _read(
     if posterior is None:
         return (nothing,) * 5
     together = now_final_gain(posterior, step, horizon)
-    bounds = posterior.least, posterior.least, -np.inf
-    present, final, gain = (interval_of(one_of(together, k, least), level) for k, least in enumerate(bounds))
+    bounded = replace(together, least=np.array([posterior.least, posterior.least, -np.inf]))
+    present, final, gain = intervals_of(bounded, level)
     if horizon is None:
         final = gain = nothing
     return present, final, gain, interval_of(posterior.converged(), level), discrete(posterior, posterior.alpha, level)

@@ -10,7 +10,7 @@ from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.interval import Interval
 from lightning_scaling.siblings.before_start import Unbegun
 
-__all__ = ["discrete", "interval_of", "joined", "last_part", "now_final_gain", "one_of", "unknown"]
+__all__ = ["discrete", "interval_of", "intervals_of", "joined", "last_part", "now_final_gain", "one_of", "unknown"]
 
 FloatArray = NDArray[np.float64]
 
@@ -43,6 +43,12 @@ def interval_of(mixture: GaussianMixture, level: float, shape: tuple[int, ...] =
     """Return the interval that holds each quantity with a probability, and its median."""
     low, mid, high = (q.reshape(shape) for q in mixture.quantiles([(1 - level) / 2, 0.5, (1 + level) / 2]))
     return Interval(low, mid, high, level) if shape else Interval(float(low), float(mid), float(high), level)
+
+
+def intervals_of(mixture: GaussianMixture, level: float) -> list[Interval]:
+    """Return one interval for each of a few quantities."""
+    quantiles = mixture.quantiles([(1 - level) / 2, 0.5, (1 + level) / 2])
+    return [Interval(float(low), float(mid), float(high), level) for low, mid, high in quantiles.T]
 
 
 def joined(parts: list[Interval], shape: tuple[int, ...]) -> Interval:
