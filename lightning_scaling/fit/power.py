@@ -55,6 +55,8 @@ def power_basis(z: FloatArray, z_now: float, alpha: FloatArray, delay: FloatArra
         [2.0, 1.0, 0.5]
     """
     x = np.maximum(z / z_now, 1e-9)[:, None]
-    ratio = np.maximum(effective_time(x, delay) / effective_time(np.ones(1), delay), 1e-30)
+    # A grid has few delays, each with many exponents.
+    delays, which = np.unique(delay, return_inverse=True)
+    ratio = np.maximum(effective_time(x, delays) / effective_time(np.ones(1), delays), 1e-30)
     with np.errstate(over="ignore"):
-        return np.asarray(np.minimum(ratio**-alpha, _CEILING))
+        return np.asarray(np.minimum(ratio[:, which] ** -alpha, _CEILING))

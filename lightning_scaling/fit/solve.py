@@ -25,6 +25,8 @@ FloatArray = NDArray[np.float64]
 
 #: Grid points below this weight, relative to the largest, are dropped.
 _NEGLIGIBLE = 1e-2
+#: Standard deviations above zero from which a normal is above zero for certain, to the last digit of a log weight.
+_CERTAIN = 9.0
 #: Weak prior of E about the present loss, in slopes.
 _E_SPREAD = 30.0
 
@@ -49,7 +51,7 @@ class _Solved:
         """Return the log of the probability of a limit above zero, with E from the present loss and a at the end."""
         limit = present + self.E - self.b * a_end
         sd = np.sqrt(self.covariance[0] + (self.E_per_b - a_end) ** 2 * self.b_variance)
-        return np.asarray(log_ndtr(limit / sd))
+        return _log_above_zero(limit, sd)
 
 
 def _regress(model: MisfitModel, alpha: FloatArray, decay: DecayBelief) -> _Solved:
@@ -80,7 +82,16 @@ def _regress(model: MisfitModel, alpha: FloatArray, decay: DecayBelief) -> _Solv
     E, A, E_per_b, A_per_b, v_EE, v_EA, v_AA = (x[:, :, None] for x in (E, A, E_per_b, A_per_b, v_EE, v_EA, v_AA))
     E, A = E + E_per_b * b, A + A_per_b * b
     sd_A = np.sqrt(v_AA + A_per_b**2 / precision)
-    return _Solved(log_evidence + log_ndtr(A / sd_A), b, 1.0 / precision, E, A, E_per_b, A_per_b, (v_EE, v_EA, v_AA))
+    return _Solved(log_evidence + _log_above_zero(A, sd_A), b, 1.0 / precision, E, A, E_per_b, A_per_b, (v_EE, v_EA, v_AA))
+
+
+def _log_above_zero(mean: FloatArray, sd: FloatArray) -> FloatArray:
+    """Return the log of the probability that a normal is above zero: nothing where it is certain but for rounding."""
+    z = mean / sd
+    log = np.zeros(z.shape)
+    uncertain = ~(z >= _CERTAIN)
+    log[uncertain] = log_ndtr(z[uncertain])
+    return log
 
 
 def _shares(evidence: FloatArray, trust: float) -> FloatArray:
@@ -183,9 +194,10 @@ def _weighed(
 
 def _kept(one: _Solved, m: int, weight: FloatArray, share: float) -> tuple[NDArray[Any], ...]:
     """Return the laws that count under misfit model m, with weights that sum to its share."""
-    weight = np.where(weight > _NEGLIGIBLE, weight, 0.0)
-    i, j, k = np.nonzero(weight)
+    kept = np.flatnonzero(weight > _NEGLIGIBLE)
+    i, j, k = np.unravel_index(kept, weight.shape)
+    weights = weight.ravel()[kept]
+    linear = (x.ravel()[kept] for x in (one.b, one.b_variance, one.E, one.A))
     per_b = np.stack((one.E_per_b[i, j, 0], one.A_per_b[i, j, 0]), axis=1)
     covariance = np.stack([v[i, 0, 0] for v in one.covariance], axis=1)
-    linear = (x[i, j, k] for x in (one.b, one.b_variance, one.E, one.A))
-    return share * weight[i, j, k] / weight.sum(), np.full(i.size, m), i, j, k, *linear, per_b, covariance
+    return share * weights / weights.sum(), np.full(i.size, m), i, j, k, *linear, per_b, covariance
