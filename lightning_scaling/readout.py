@@ -61,8 +61,8 @@ def joined(parts: list[Interval], shape: tuple[int, ...]) -> Interval:
 
 def discrete(posterior: Posterior, values: FloatArray, level: float) -> Interval:
     """Return the interval of a number that each law of a posterior has, shape (K,)."""
-    low, mid, high = (posterior.quantile(values, p) for p in ((1 - level) / 2, 0.5, (1 + level) / 2))
-    return Interval(low, mid, high, level)
+    low, mid, high = posterior.quantiles(values, [(1 - level) / 2, 0.5, (1 + level) / 2])
+    return Interval(float(low), float(mid), float(high), level)
 
 
 def unknown(level: float, shape: tuple[int, ...] = ()) -> Interval:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
 
-__all__ = ["FitData", "compact", "reduce_curve"]
+__all__ = ["FitData", "compact", "median", "reduce_curve"]
 
 FloatArray = NDArray[np.float64]
 
@@ -110,8 +110,20 @@ def reduce_curve(curve: LossCurve, *, windows_per_e_fold: int, e_folds: float, o
     largest = float(np.abs(y).max())
     tiny = 1e-9 * (largest if largest > 1e-290 else 1.0)
     return FitData(
-        S, y, variance, now, max(slope, tiny), float(present), sigma / float(np.sqrt(np.median(curve.count)))
+        S, y, variance, now, max(slope, tiny), float(present), sigma / float(np.sqrt(median(curve.count)))
     )
+
+
+def median(x: FloatArray) -> FloatArray:
+    """Return the median along the last axis of finite numbers, for arrays on which np.median spends its time checking.
+
+    Example:
+        >>> float(median(np.array([3.0, 1.0, 2.0, 10.0])))
+        2.5
+    """
+    n = x.shape[-1]
+    ordered = np.sort(x, axis=-1)
+    return np.asarray(0.5 * (ordered[..., (n - 1) // 2] + ordered[..., n // 2]))
 
 
 def _say_by_spread(curve: LossCurve) -> FloatArray:
@@ -126,7 +138,7 @@ def _say_by_spread(curve: LossCurve) -> FloatArray:
     if known.size <= 2 * _AROUND:
         return say
     spread = np.pad(curve.spread[known], _AROUND, mode="reflect")
-    usual = np.median(np.lib.stride_tricks.sliding_window_view(spread, 2 * _AROUND + 1), axis=1)
+    usual = median(np.lib.stride_tricks.sliding_window_view(spread, 2 * _AROUND + 1))
     ratio = np.divide(curve.spread[known], usual, out=np.ones(known.size), where=usual > 0.0)
     unusual = ratio > _SCATTER + _SIGMAS / np.sqrt(2.0 * curve.count[known])
     say[known[unusual]] = ratio[unusual] ** -2.0
@@ -162,7 +174,7 @@ def _point_noise(L: FloatArray, root_count: FloatArray) -> float:
         return 0.0
     weights = np.sqrt(1.0 / root_count[2:] ** 2 + 4.0 / root_count[1:-1] ** 2 + 1.0 / root_count[:-2] ** 2)
     bends = ((L[2:] - 2.0 * L[1:-1] + L[:-2]) / weights)[(L.size - 2) // 2 :]
-    typical = float(np.median(np.abs(bends))) / _MAD
+    typical = float(median(np.abs(bends))) / _MAD
     jumps = np.abs(np.diff(L))
     rounding = float(jumps[jumps > 0.0].min()) / float(np.sqrt(12.0)) if jumps.any() else 0.0
     if typical == 0.0:
@@ -180,7 +192,7 @@ def _overdispersion(S: FloatArray, y: FloatArray, variance: FloatArray) -> float
     expected = variance[1:-1] + share**2 * variance[:-2] + (1.0 - share) ** 2 * variance[2:]
     half = bend.size // 2
     ratio = bend[half:] ** 2 / np.maximum(expected[half:], 1e-300)
-    return float(np.clip(np.median(ratio) / _MEDIAN_SQUARE, 1.0, 50.0))
+    return float(np.clip(median(ratio) / _MEDIAN_SQUARE, 1.0, 50.0))
 
 
 def _forgive_outliers(y: FloatArray, variance: FloatArray, outlier: float) -> FloatArray:
@@ -192,8 +204,9 @@ def _forgive_outliers(y: FloatArray, variance: FloatArray, outlier: float) -> Fl
     if y.size < 2 * k + 3:
         return variance
     around = np.lib.stride_tricks.sliding_window_view(y, 2 * k + 1)
-    deviation = y[k:-k] - np.median(np.delete(around, k, axis=1), axis=1)
-    scatter = np.median(np.abs(deviation - np.median(deviation))) / _MAD
+    neighbours = np.concatenate((around[:, :k], around[:, k + 1 :]), axis=1)
+    deviation = y[k:-k] - median(neighbours)
+    scatter = median(np.abs(deviation - median(deviation))) / _MAD
     large = deviation**2 > outlier**2 * np.maximum(variance[k:-k], scatter**2)
     forgiven = variance.copy()
     forgiven[k:-k][large] += deviation[large] ** 2

@@ -219,8 +219,7 @@ class Posterior:
 
     def converged(self) -> GaussianMixture:
         """Predict the loss for S to infinity at this N, with the learning rate decayed as at the planned end."""
-        end = np.array([float(self.schedule.horizon)])
-        a = self.annealing.at(end)[0, self.response]
+        a = self.annealing.at_end[self.response]
         misfit = np.array([model.size for model in self.models])[self.model]
         means = self.data.present + self.E - self.b * a
         by_b = (self.per_b[:, 0] - a) ** 2 * self.b_variance
@@ -239,16 +238,16 @@ class Posterior:
 
     def decay_to_come(self) -> float:
         """Return the median of what the rest of the decay of the learning rate will bring [unit of the loss]."""
-        now, end = self.annealing.at(np.array([self.data.now, float(self.schedule.horizon)]))
+        now, end = self.annealing.at(np.array([self.data.now]))[0], self.annealing.at_end
         left = (end - now)[self.response]
         if not left.any():
             return 0.0
         sds = np.maximum(np.abs(left) * np.sqrt(self.b_variance), 1e-12 * self.data.slope)
         return float(GaussianMixture(self.weights, (self.b * left)[:, None], sds[:, None]).quantiles([0.5])[0, 0])
 
-    def quantile(self, values: FloatArray, probability: float) -> float:
-        """Return a quantile of a number that each law has, such as ``alpha``, shape (K,)."""
+    def quantiles(self, values: FloatArray, probabilities: ArrayLike) -> FloatArray:
+        """Return quantiles, shape (Q,), of a number that each law has, such as ``alpha``, shape (K,)."""
         order = np.argsort(values, kind="stable")
         cumulated = np.cumsum(self.weights[order])
         # Half of each law's weight lies on either side of its value: interpolating there leaves no steps of the grid.
-        return float(np.interp(probability, cumulated - 0.5 * self.weights[order], values[order]))
+        return np.interp(probabilities, cumulated - 0.5 * self.weights[order], values[order])

@@ -59,10 +59,11 @@ def _regress(model: MisfitModel, alpha: FloatArray, decay: DecayBelief) -> _Solv
 
     Given b the posterior of (E, A) is normal with a mean that is linear in b, and what is left over is quadratic in it.
     """
-    prior, slope, W = model.prior, model.data.slope, model.whitened
+    prior, slope = model.prior, model.data.slope
     last, J = 2 + alpha.size, decay.b.shape[0]
     # Inner products of the constant, the data and the responses with every column, and of every column with itself.
-    G, own = np.einsum("mi,mj->ij", W[:, [0, 1, *range(last, last + J)]], W), np.einsum("mi,mi->i", W, W)
+    G = np.einsum("mi,mj->ij", model.turned[:, [0, 1, *range(last, last + J)]], model.solved)
+    own = np.einsum("mi,mi->i", model.turned, model.solved)
     i, j = slice(2, last), slice(last, last + J)
     m_A, s_A = (x * slope / alpha for x in prior.excess)
     p_EE, p_EA, p_AA = own[0] + 1.0 / (_E_SPREAD * slope) ** 2, G[0, i], own[i] + 1.0 / s_A**2
@@ -138,9 +139,9 @@ def solve(
     grid = Grid.of(prior, kin, z_now)
     alpha, delay = grid.alpha, grid.delay
     phi = power_basis(schedule.summed(data.S), z_now, alpha, delay)
-    a_data, a_end = annealing.at(data.S), annealing.at(np.array([float(schedule.horizon)]))[0, :J, None]
-    ones, y = np.ones((data.S.size, 1)), (data.y - data.present)[:, None]
-    columns = np.concatenate((ones, y, phi, a_data[:, :J]), axis=1)
+    a_data, a_end = annealing.at(data.S), annealing.at_end[:J, None]
+    ones, y = np.ones(data.S.size), data.y - data.present
+    columns = np.concatenate(([ones, y], phi.T, a_data.T[:J])).T
     log_prior = grid.log_weight[:, None, None] + decay.log_weight
     if kin is not None:
         log_prior = np.where(grid.family[:, None, None] == decay.family, log_prior, -np.inf)

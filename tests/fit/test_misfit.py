@@ -29,7 +29,7 @@ def test_banded_algebra_equals_dense(rng: np.random.Generator) -> None:
 
     K = dense(S, S, now)
     C = K + np.diag(data.variance + _LEAST_NOISE * np.diag(K))
-    assert model.whitened.T @ model.whitened == pytest.approx(columns.T @ np.linalg.solve(C, columns), rel=1e-7)
+    assert model.turned.T @ model.solved == pytest.approx(columns.T @ np.linalg.solve(C, columns), rel=1e-7)
 
     ahead = np.array([50.0, 999.0, 1500.0, 9000.0])
     cross = dense(S, ahead, now)
@@ -44,4 +44,4 @@ def test_noise_free_windows_do_not_break_the_factor() -> None:
     S = np.geomspace(1.0, 1e6, 300)
     data = FitData(S, np.zeros(300), np.zeros(300), 1e6, 1.0, 0.0, 0.0)
     model = MisfitModel.build(data, SIZE, 1.3, PRIOR, np.ones((300, 1)))
-    assert np.isfinite(model.whitened).all()
+    assert np.isfinite(model.solved).all()

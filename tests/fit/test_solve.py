@@ -50,7 +50,7 @@ def test_one_grid_point_is_bayesian_linear_regression(rng: np.random.Generator) 
 def test_the_exponent_is_found(rng: np.random.Generator, alpha: float) -> None:
     prior = Prior(misfits=(0.02,), growths=(1.0,))
     p = posterior(prior, noisy_curve(rng, alpha, 20_000), 40_000)
-    low, high = (p.quantile(p.alpha, q) for q in (0.02, 0.98))
+    low, high = p.quantiles(p.alpha, [0.02, 0.98])
     assert low - 0.1 <= alpha <= high + 0.1
 
 
