@@ -17,6 +17,8 @@ FloatArray = NDArray[np.float64]
 _MAD, _MEDIAN_SQUARE = 0.6745, 0.4549
 #: Points from which a curve is long, and windows per factor e of steps that it is then brought to.
 _LONG, _FINE = 6000, 256
+#: Points that tell where a run began.
+_FIRST = 5
 #: Neighbours on each side that a window is held against to tell an outlier.
 _NEIGHBOURS = 3
 #: Neighbours on each side whose scatter is the usual one; how many times that is unusual where there are very many
@@ -38,6 +40,10 @@ class FitData:
         slope: Size of the fall of the loss over the last e-fold of steps [unit per e-fold]: the scale of everything.
         present: Mean loss of the newest windows [unit of the loss].
         step_noise: Standard deviation of a single logged point about the trend [unit of the loss].
+        first: Median of the first points of the run, wherever the windows begin [unit of the loss].
+        noise: Standard deviation of a single loss about the trend, of which a point may be the mean of many; correlated
+            noise counts with what it does to means [unit of the loss].
+        per_step: Losses that were logged per step of late [1/steps].
     """
 
     S: FloatArray
@@ -47,6 +53,20 @@ class FitData:
     slope: float
     present: float
     step_noise: float
+    first: float = float("nan")
+    noise: float = 0.0
+    per_step: float = 1.0
+
+    def error_of_end(self, horizon: float, share: float) -> float:
+        """Return the standard deviation of the mean of the last losses of the run from the noise of those to come.
+
+        Args:
+            horizon: Planned end [steps].
+            share: Part of the run at its end that the mean is taken over [1].
+        """
+        losses = max(self.per_step * share * horizon, 1.0)
+        to_come = min(losses, self.per_step * max(horizon - self.now, 0.0))
+        return self.noise * float(np.sqrt(to_come)) / losses
 
 
 def compact(curve: LossCurve) -> LossCurve:
@@ -102,15 +122,26 @@ def reduce_curve(curve: LossCurve, *, windows_per_e_fold: int, e_folds: float, o
     y = np.add.reduceat(curve.L[inside] * count, heads) / weight
 
     variance = sigma**2 / weight
-    variance = variance * _overdispersion(S, y, variance)
-    variance = _forgive_outliers(y, variance, outlier)
+    scatter = _overdispersion(S, y, variance)
+    variance = _forgive_outliers(y, variance * scatter, outlier)
 
     newest = S >= 0.93 * now
     present = _mean(y[newest], weight[newest]) if newest[-1] else float(y[-1])
     slope = max(_slope(S, y, weight, now, present), 2.0 * float(np.sqrt(variance[-3:].mean())))
     largest = float(np.abs(y).max())
     tiny = 1e-9 * (largest if largest > 1e-290 else 1.0)
-    return FitData(S, y, variance, now, max(slope, tiny), present, sigma / float(np.sqrt(median(curve.count))))
+    return FitData(
+        S=S,
+        y=y,
+        variance=variance,
+        now=now,
+        slope=max(slope, tiny),
+        present=present,
+        step_noise=sigma / float(np.sqrt(median(curve.count))),
+        first=float(median(curve.L[:_FIRST])),
+        noise=sigma * float(np.sqrt(scatter)),
+        per_step=_per_step(curve),
+    )
 
 
 def median(x: FloatArray) -> FloatArray:
@@ -210,6 +241,14 @@ def _forgive_outliers(y: FloatArray, variance: FloatArray, outlier: float) -> Fl
     forgiven = variance.copy()
     forgiven[k:-k][large] += deviation[large] ** 2
     return forgiven
+
+
+def _per_step(curve: LossCurve) -> float:
+    """Return how many losses were logged per step in the newest tenth of the steps, or in all where it has none."""
+    last = float(curve.S[-1])
+    lately = curve.S > 0.9 * last
+    n = float(curve.count[lately].sum())
+    return n / max(0.1 * last, 1.0) if n > 1.0 else float(curve.count.sum()) / max(last, 1.0)
 
 
 def _mean(x: FloatArray, weight: FloatArray) -> float:
