@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +47,10 @@ class Grid:
             kin: What related runs say, None where there are none.
             z_now: Learning rate summed up to the present, relative to its peak [steps].
         """
-        alpha, delay = (x.ravel() for x in np.meshgrid(prior.alphas, prior.delays, indexing="ij"))
-        # Student's t with 4 degrees of freedom: a run may have an exponent that other runs have not.
-        log_weight = _log_t4((np.log(alpha) - prior.log_alpha[0]) / prior.log_alpha[1])
-        family = np.zeros(alpha.size, dtype=np.intp)
+        own = _for_all_kinds(prior.alphas, prior.delays, prior.log_alpha)
         if kin is None:
-            return cls(alpha, delay, log_weight, family)
+            return own
+        alpha, delay, log_weight, family = own.alpha, own.delay, own.log_weight, own.family
         x, y = (v.ravel() for v in np.meshgrid(_ALPHA_NODES, _DELAY_NODES, indexing="ij"))
         theirs = _log_t4(x) + _log_t4(y)
         shares = np.log(1.0 - kin.weight), np.log(kin.weight)
@@ -61,6 +60,15 @@ class Grid:
         delay = np.concatenate((delay, np.minimum(steps / z_now, _MOST_DELAY)))
         family = np.concatenate((family, np.ones(x.size, dtype=np.intp)))
         return cls(alpha, delay, np.concatenate(both), family)
+
+
+@lru_cache(maxsize=4)
+def _for_all_kinds(alphas: tuple[float, ...], delays: tuple[float, ...], log_alpha: tuple[float, float]) -> Grid:
+    """Return the grid of a prior for runs of all kinds; every fit asks for the same one."""
+    alpha, delay = (x.ravel() for x in np.meshgrid(alphas, delays, indexing="ij"))
+    # Student's t with 4 degrees of freedom: a run may have an exponent that other runs have not.
+    log_weight = _log_t4((np.log(alpha) - log_alpha[0]) / log_alpha[1])
+    return Grid(alpha, delay, log_weight, np.zeros(alpha.size, dtype=np.intp))
 
 
 def _log_t4(x: FloatArray) -> FloatArray:

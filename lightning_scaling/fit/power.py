@@ -59,4 +59,4 @@ def power_basis(z: FloatArray, z_now: float, alpha: FloatArray, delay: FloatArra
     delays, which = np.unique(delay, return_inverse=True)
     ratio = np.maximum(effective_time(x, delays) / effective_time(np.ones(1), delays), 1e-30)
     with np.errstate(over="ignore"):
-        return np.asarray(np.minimum(ratio[:, which] ** -alpha, _CEILING))
+        return np.asarray(np.minimum(np.exp(np.log(ratio)[:, which] * -alpha), _CEILING))
