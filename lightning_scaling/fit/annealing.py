@@ -95,7 +95,7 @@ class Annealing:
     @cached_property
     def at_end(self) -> FloatArray:
         """The same at the planned end, shape (R,) [1]."""
-        return self.at(np.array([float(self.schedule.horizon)]))[0]
+        return np.asarray(self.at(np.array([float(self.schedule.horizon)]))[0])
 
     def at(self, S: FloatArray) -> FloatArray:
         """Return a at steps S [steps], shape (P,), as an array of shape (P, R) [1]."""
@@ -110,7 +110,9 @@ class Annealing:
         columns = [
             1.0 - rate**response.exponent
             if response.timescale == 0.0
-            else np.einsum("pk,k->p", 1.0 - (1.0 + since / response.timescale) ** -response.exponent, falls)
+            else np.einsum(
+                "pk,k->p", 1.0 - np.exp(np.log(1.0 + since / response.timescale) * -response.exponent), falls
+            )
             for response in self.responses
         ]
         return np.stack(columns, axis=1)

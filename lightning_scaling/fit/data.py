@@ -109,9 +109,7 @@ def reduce_curve(curve: LossCurve, *, windows_per_e_fold: int, e_folds: float, o
     slope = max(_slope(S, y, weight, now, present), 2.0 * float(np.sqrt(variance[-3:].mean())))
     largest = float(np.abs(y).max())
     tiny = 1e-9 * (largest if largest > 1e-290 else 1.0)
-    return FitData(
-        S, y, variance, now, max(slope, tiny), float(present), sigma / float(np.sqrt(median(curve.count)))
-    )
+    return FitData(S, y, variance, now, max(slope, tiny), float(present), sigma / float(np.sqrt(median(curve.count))))
 
 
 def median(x: FloatArray) -> FloatArray:

@@ -113,7 +113,7 @@ def _solved(factors: Sequence[FloatArray], turned: FloatArray) -> FloatArray:
 
 def _inner(x: FloatArray, y: FloatArray) -> FloatArray:
     """Return the inner product of each column of x with that of y, shape (n,)."""
-    return np.einsum("mi,mi->i", x, y)
+    return np.asarray(np.einsum("mi,mi->i", x, y))
 
 
 def _amplitude(S: FloatArray, now: float, size: float, growth: float) -> FloatArray:

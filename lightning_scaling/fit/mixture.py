@@ -21,6 +21,8 @@ _MEAN_BINS, _SD_BINS = 26, 6
 _MANY = 64
 #: Largest share of a mixture that its lower bound may cut off.
 _MOST_CUT = 0.8
+#: Standard deviations beyond which a normal has nothing, and in which its quantiles are sought.
+_FAR = 9.0
 _ROOT_2_PI = float(np.sqrt(2.0 * np.pi))
 
 
@@ -60,6 +62,8 @@ class GaussianMixture:
     def _below(self) -> FloatArray:
         """Share of each normal mixture that is cut off, shape (P,)."""
         if np.all(self.least == -np.inf):
+            return np.zeros(self.means.shape[1])
+        if ((self.least - self.means) / self.sds).max() < -_FAR:
             return np.zeros(self.means.shape[1])
         below = self._whole_cdf(self.least)
         return np.where(below <= _MOST_CUT, below, 0.0)
@@ -112,12 +116,12 @@ class GaussianMixture:
         whole = np.where(weight > 0.0, weight, 1.0)
         mean = first / whole
         variance = np.maximum(second / whole - mean**2, sds.min(axis=1, keepdims=True) ** 2)
-        return weight, mean + low, np.sqrt(variance)
+        return np.asarray(weight, dtype=np.float64), np.asarray(mean + low), np.asarray(np.sqrt(variance))
 
 
 def _bin(x: FloatArray, n: int) -> NDArray[np.intp]:
     """Return in which of n even bins, from 0 to the largest of each row, each x lies, shape (P, C)."""
-    return np.minimum((x / np.maximum(x.max(axis=1, keepdims=True), 1e-300) * n).astype(np.intp), n - 1)
+    return np.asarray(np.minimum((x / np.maximum(x.max(axis=1, keepdims=True), 1e-300) * n).astype(np.intp), n - 1))
 
 
 def _excess(
@@ -131,13 +135,13 @@ def _excess(
 
 def _sum(weights: FloatArray, values: FloatArray) -> FloatArray:
     """Return the weighted sum over the normals of values (Q, P, C)."""
-    return np.einsum("qpc,pc->qp" if weights.ndim == 2 else "qpc,c->qp", values, weights)
+    return np.asarray(np.einsum("qpc,pc->qp" if weights.ndim == 2 else "qpc,c->qp", values, weights))
 
 
 def _roots(weights: FloatArray, means: FloatArray, sds: FloatArray, p: FloatArray) -> FloatArray:
     """Return where the CDF of normals, shape (P, C), is p (Q, P)."""
-    low = np.broadcast_to((means - 9.0 * sds).min(axis=1), p.shape)
-    high = np.broadcast_to((means + 9.0 * sds).max(axis=1), p.shape)
+    low = np.broadcast_to((means - _FAR * sds).min(axis=1), p.shape)
+    high = np.broadcast_to((means + _FAR * sds).max(axis=1), p.shape)
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
         below = _sum(weights, ndtr((middle[:, :, None] - means) / sds)) < p

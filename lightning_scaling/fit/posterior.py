@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -245,7 +246,7 @@ class Posterior:
         sds = np.maximum(np.abs(left) * np.sqrt(self.b_variance), 1e-12 * self.data.slope)
         return float(GaussianMixture(self.weights, (self.b * left)[:, None], sds[:, None]).quantiles([0.5])[0, 0])
 
-    def quantiles(self, values: FloatArray, probabilities: ArrayLike) -> FloatArray:
+    def quantiles(self, values: FloatArray, probabilities: Sequence[float]) -> FloatArray:
         """Return quantiles, shape (Q,), of a number that each law has, such as ``alpha``, shape (K,)."""
         order = np.argsort(values, kind="stable")
         cumulated = np.cumsum(self.weights[order])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr
+from scipy.special import log_ndtr, ndtr
 
 from lightning_scaling.fit.annealing import Annealing
 from lightning_scaling.fit.data import FitData
@@ -25,7 +25,7 @@ FloatArray = NDArray[np.float64]
 
 #: Grid points below this weight, relative to the largest, are dropped.
 _NEGLIGIBLE = 1e-2
-#: Standard deviations above zero from which a normal is above zero for certain, to the last digit of a log weight.
+#: Standard deviations from zero beyond which there is no doubt, to the last digit of a log weight, on which side it is.
 _CERTAIN = 9.0
 #: Weak prior of E about the present loss, in slopes.
 _E_SPREAD = 30.0
@@ -82,16 +82,21 @@ def _regress(model: MisfitModel, alpha: FloatArray, decay: DecayBelief) -> _Solv
     log_evidence = log_evidence - (0.5 * np.log(det) + np.log(s_A))[:, None, None]
     E, A, E_per_b, A_per_b, v_EE, v_EA, v_AA = (x[:, :, None] for x in (E, A, E_per_b, A_per_b, v_EE, v_EA, v_AA))
     E, A = E + E_per_b * b, A + A_per_b * b
-    sd_A = np.sqrt(v_AA + A_per_b**2 / precision)
-    return _Solved(log_evidence + _log_above_zero(A, sd_A), b, 1.0 / precision, E, A, E_per_b, A_per_b, (v_EE, v_EA, v_AA))
+    log_weight = log_evidence + _log_above_zero(A, np.sqrt(v_AA + A_per_b**2 / precision))
+    return _Solved(log_weight, b, 1.0 / precision, E, A, E_per_b, A_per_b, (v_EE, v_EA, v_AA))
 
 
 def _log_above_zero(mean: FloatArray, sd: FloatArray) -> FloatArray:
-    """Return the log of the probability that a normal is above zero: nothing where it is certain but for rounding."""
+    """Return the log of the probability that a normal is above zero, to the last digit of a log weight.
+
+    It is 0 far above zero, and no series is needed but far below.
+    """
     z = mean / sd
     log = np.zeros(z.shape)
-    uncertain = ~(z >= _CERTAIN)
-    log[uncertain] = log_ndtr(z[uncertain])
+    doubtful = ~(z >= _CERTAIN)
+    log[doubtful] = np.log(ndtr(z[doubtful]))
+    far = z < -_CERTAIN
+    log[far] = log_ndtr(z[far])
     return log
 
 
