@@ -115,7 +115,7 @@ def _best_spacing(y: NDArray[np.float64], beside: int) -> tuple[float, float]:
     periods = np.arange(4.0 * beside, 0.5 * y.size, 0.5)
     edges = np.rint(periods[:, None] * np.arange(1, _PASSES + 1)).astype(int) - 2 * beside
     inside = (edges >= 0) & (edges < score.size)
-    at = np.where(inside, score[np.clip(edges, 0, score.size - 1)], 0.0)
+    at = np.where(inside, score[np.minimum(np.maximum(edges, 0), score.size - 1)], 0.0)
     n = np.maximum(inside.sum(axis=1), 1)
     # One great fall and others by chance are no stairs: each must do its part.
     least = np.maximum(_WEAKEST, _EVEN * at.sum(axis=1) / n)

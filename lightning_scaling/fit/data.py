@@ -105,11 +105,12 @@ def reduce_curve(curve: LossCurve, *, windows_per_e_fold: int, e_folds: float, o
     variance = variance * _overdispersion(S, y, variance)
     variance = _forgive_outliers(y, variance, outlier)
 
-    present = float(np.average(y[S >= 0.93 * now], weights=weight[S >= 0.93 * now])) if S[-1] >= 0.93 * now else y[-1]
+    newest = S >= 0.93 * now
+    present = _mean(y[newest], weight[newest]) if newest[-1] else float(y[-1])
     slope = max(_slope(S, y, weight, now, present), 2.0 * float(np.sqrt(variance[-3:].mean())))
     largest = float(np.abs(y).max())
     tiny = 1e-9 * (largest if largest > 1e-290 else 1.0)
-    return FitData(S, y, variance, now, max(slope, tiny), float(present), sigma / float(np.sqrt(median(curve.count))))
+    return FitData(S, y, variance, now, max(slope, tiny), present, sigma / float(np.sqrt(median(curve.count))))
 
 
 def median(x: FloatArray) -> FloatArray:
@@ -211,9 +212,13 @@ def _forgive_outliers(y: FloatArray, variance: FloatArray, outlier: float) -> Fl
     return forgiven
 
 
+def _mean(x: FloatArray, weight: FloatArray) -> float:
+    return float((x * weight).sum() / weight.sum())
+
+
 def _slope(S: FloatArray, y: FloatArray, weight: FloatArray, now: float, present: float) -> float:
     """Return the size of the loss change per e-fold of steps over the last e-fold, or over what there is of it."""
     start = max(now / np.e, S[0])
     then = (S >= 0.9 * start) & (S <= 1.1 * start)
-    past = float(np.average(y[then], weights=weight[then])) if then.any() else float(y[0])
+    past = _mean(y[then], weight[then]) if then.any() else float(y[0])
     return abs(past - present) / max(float(np.log(now / max(now / np.e, 1.05 * S[0]))), 0.2)

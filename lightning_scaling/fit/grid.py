@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.fit.kin import Kin
+from lightning_scaling.fit.power import log_time, power_of
 from lightning_scaling.fit.prior import Prior
 
 __all__ = ["Grid"]
@@ -37,6 +38,21 @@ class Grid:
     delay: FloatArray
     log_weight: FloatArray
     family: NDArray[np.intp]
+
+    @cached_property
+    def _delays(self) -> tuple[FloatArray, NDArray[np.intp]]:
+        """The delays, each once, and which of them each point has: many exponents share a delay."""
+        return np.unique(self.delay, return_inverse=True)
+
+    def power_laws(self, z: FloatArray, z_now: float) -> FloatArray:
+        """Return phi of `power_basis` at every point of the grid [1], shape (P, I).
+
+        Args:
+            z: Summed learning rate, relative to its peak [steps], shape (P,).
+            z_now: The same at the present [steps].
+        """
+        delays, which = self._delays
+        return power_of(log_time(z, z_now, delays)[:, which], self.alpha)
 
     @classmethod
     def of(cls, prior: Prior, kin: Kin | None, z_now: float) -> Grid:

@@ -16,7 +16,6 @@ from lightning_scaling.fit.decay import HiddenDecay
 from lightning_scaling.fit.grid import Grid
 from lightning_scaling.fit.misfit import MisfitModel
 from lightning_scaling.fit.mixture import GaussianMixture
-from lightning_scaling.fit.power import power_basis
 from lightning_scaling.fit.prior import Prior
 from lightning_scaling.fit.rise import Rise
 from lightning_scaling.schedule import LRSchedule
@@ -198,7 +197,7 @@ class Posterior:
     def _power_laws(self, z: FloatArray) -> FloatArray:
         """Return phi of each law at summed learning rates z (P,) relative to its peak [1], shape (P, K)."""
         z_now = max(float(self.schedule.summed(self.data.now)), 1e-9)
-        return power_basis(z, z_now, self.grid.alpha, self.grid.delay)[:, self.basis]
+        return self.grid.power_laws(z, z_now)[:, self.basis]
 
     def elsewhere(self, schedule: LRSchedule, S: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return mean and variance of what the law says of the loss of a like run under another schedule.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,6 +128,7 @@ def _scale(surprises: tuple[float, ...], prior: Prior) -> float:
     return float(np.sqrt((nu * s_0**2 + float(np.sum(r**2))) / (nu + r.size)))
 
 
+@lru_cache(maxsize=4)
 def middling(prior: Prior) -> Prior:
     """Return the prior with one misfit of middling size and growth, which is enough to look back with."""
     size, growth = float(np.exp(np.mean(np.log(prior.misfits)))), float(np.mean(prior.growths))

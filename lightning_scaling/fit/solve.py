@@ -16,7 +16,6 @@ from lightning_scaling.fit.grid import Grid
 from lightning_scaling.fit.kin import Kin
 from lightning_scaling.fit.misfit import MisfitModel
 from lightning_scaling.fit.posterior import Posterior
-from lightning_scaling.fit.power import power_basis
 from lightning_scaling.fit.prior import Prior
 
 __all__ = ["solve"]
@@ -62,7 +61,8 @@ def _regress(model: MisfitModel, alpha: FloatArray, decay: DecayBelief) -> _Solv
     prior, slope = model.prior, model.data.slope
     last, J = 2 + alpha.size, decay.b.shape[0]
     # Inner products of the constant, the data and the responses with every column, and of every column with itself.
-    G = np.einsum("mi,mj->ij", model.turned[:, [0, 1, *range(last, last + J)]], model.solved)
+    # Too small a product for the matrix library to start threads.
+    G = model.turned.T[[0, 1, *range(last, last + J)]] @ model.solved
     own = np.einsum("mi,mi->i", model.turned, model.solved)
     i, j = slice(2, last), slice(last, last + J)
     m_A, s_A = (x * slope / alpha for x in prior.excess)
@@ -142,8 +142,7 @@ def solve(
     schedule, J = annealing.schedule, decay.b.shape[0]
     z_now = max(float(schedule.summed(data.now)), 1e-9)
     grid = Grid.of(prior, kin, z_now)
-    alpha, delay = grid.alpha, grid.delay
-    phi = power_basis(schedule.summed(data.S), z_now, alpha, delay)
+    phi = grid.power_laws(schedule.summed(data.S), z_now)
     a_data, a_end = annealing.at(data.S), annealing.at_end[:J, None]
     ones, y = np.ones(data.S.size), data.y - data.present
     columns = np.concatenate(([ones, y], phi.T, a_data.T[:J])).T
@@ -156,7 +155,7 @@ def solve(
         solved, log_weights = [], []
         for growth in prior.growths:
             model = MisfitModel.build(data, size * data.slope, growth, prior, columns)
-            one = _regress(model, alpha, decay)
+            one = _regress(model, grid.alpha, decay)
             log_weight = one.log_weight + log_prior
             if positive:
                 log_weight = log_weight + one.log_positive(data.present, a_end)
