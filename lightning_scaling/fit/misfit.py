@@ -39,23 +39,27 @@ class MisfitModel:
     Args:
         size: sigma, the misfit now [unit of the loss].
         growth: p, how fast it grows into the past [1].
-        turned: ``R columns``, shape (M, n_columns).
-        solved: ``T^-1 R columns``, of the same shape: products of the two are inner products under C^-1.
+        solved: ``T^-1 R columns``, shape (M, n_columns).
     """
 
     data: FitData
     prior: Prior
     size: float
     growth: float
-    turned: FloatArray
     solved: FloatArray
     _sizes: FloatArray
     _turn: tuple[FloatArray, FloatArray]
     _factors: tuple[FloatArray, FloatArray]
 
     @classmethod
-    def build(cls, data: FitData, size: float, growth: float, prior: Prior, columns: FloatArray) -> MisfitModel:
-        """Factorise the covariance of the windows and solve it for ``columns``, shape (M, n)."""
+    def build(
+        cls, data: FitData, size: float, growth: float, prior: Prior, columns: FloatArray
+    ) -> tuple[MisfitModel, FloatArray]:
+        """Factorise the covariance of the windows and solve it for ``columns``, shape (M, n).
+
+        Returns:
+            The model and ``R columns``: products of these with ``solved`` are inner products of columns under C^-1.
+        """
         amplitude = _amplitude(data.S, data.now, size, growth)
         correlation = np.exp(-np.diff(np.log(data.S)) / prior.misfit_length)
         innovation = np.sqrt(-np.expm1(2.0 * np.log(correlation)))
@@ -71,7 +75,8 @@ class MisfitModel:
             )
         turn = diagonal[:, None], below[:, None]
         turned = _turned(turn, columns)
-        return cls(data, prior, size, growth, turned, _solved(factors, turned), amplitude, turn, tuple(factors))
+        solved = _solved(factors, turned)
+        return cls(data, prior, size, growth, solved, amplitude, turn, tuple(factors)), turned
 
     @property
     def log_determinant(self) -> float:

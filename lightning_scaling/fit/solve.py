@@ -53,17 +53,18 @@ class _Solved:
         return _log_above_zero(limit, sd)
 
 
-def _regress(model: MisfitModel, alpha: FloatArray, decay: DecayBelief) -> _Solved:
+def _regress(model: MisfitModel, turned: FloatArray, alpha: FloatArray, decay: DecayBelief) -> _Solved:
     """Regress y on 1, phi and -a under the normal priors of E, A and b, at every grid point at once.
 
     Given b the posterior of (E, A) is normal with a mean that is linear in b, and what is left over is quadratic in it.
+    ``turned`` are the columns of the windows as `MisfitModel.build` returns them.
     """
     prior, slope = model.prior, model.data.slope
     last, J = 2 + alpha.size, decay.b.shape[0]
     # Inner products of the constant, the data and the responses with every column, and of every column with itself.
     # Too small a product for the matrix library to start threads.
-    G = model.turned.T[[0, 1, *range(last, last + J)]] @ model.solved
-    own = np.einsum("mi,mi->i", model.turned, model.solved)
+    G = turned.T[[0, 1, *range(last, last + J)]] @ model.solved
+    own = np.einsum("mi,mi->i", turned, model.solved)
     i, j = slice(2, last), slice(last, last + J)
     m_A, s_A = (x * slope / alpha for x in prior.excess)
     p_EE, p_EA, p_AA = own[0] + 1.0 / (_E_SPREAD * slope) ** 2, G[0, i], own[i] + 1.0 / s_A**2
@@ -142,35 +143,34 @@ def solve(
     schedule, J = annealing.schedule, decay.b.shape[0]
     z_now = max(float(schedule.summed(data.now)), 1e-9)
     grid = Grid.of(prior, kin, z_now)
-    phi = grid.power_laws(schedule.summed(data.S), z_now)
-    a_data, a_end = annealing.at(data.S), annealing.at_end[:J, None]
-    ones, y = np.ones(data.S.size), data.y - data.present
-    columns = np.concatenate(([ones, y], phi.T, a_data.T[:J])).T
+    phi, a = grid.power_laws(schedule.summed(data.S), z_now), annealing.at(data.S)[:, :J]
+    columns = np.concatenate(([np.ones(data.S.size), data.y - data.present], phi.T, a.T)).T
     log_prior = grid.log_weight[:, None, None] + decay.log_weight
     if kin is not None:
         log_prior = np.where(grid.family[:, None, None] == decay.family, log_prior, -np.inf)
     models: list[MisfitModel] = []
     laws: list[tuple[NDArray[Any], ...]] = []
     for size in prior.misfits:
-        solved, log_weights = [], []
-        for growth in prior.growths:
-            model = MisfitModel.build(data, size * data.slope, growth, prior, columns)
-            one = _regress(model, grid.alpha, decay)
-            log_weight = one.log_weight + log_prior
-            if positive:
-                log_weight = log_weight + one.log_positive(data.present, a_end)
-            models.append(model)
-            solved.append(one)
-            log_weights.append(log_weight - 0.5 * model.log_determinant)
-        laws += _weighed(solved, log_weights, prior, len(models) - len(solved))
+        built = [MisfitModel.build(data, size * data.slope, growth, prior, columns) for growth in prior.growths]
+        solved = [_regress(model, turned, grid.alpha, decay) for model, turned in built]
+        log_weights = [one.log_weight + log_prior for one in solved]
+        if positive:
+            a_end = annealing.at_end[:J, None]
+            limits = [one.log_positive(data.present, a_end) for one in solved]
+            log_weights = [x + limit for x, limit in zip(log_weights, limits, strict=True)]
+        log_weights = [x - 0.5 * model.log_determinant for x, (model, _) in zip(log_weights, built, strict=True)]
+        laws += _weighed(solved, log_weights, prior, len(models))
+        models += [model for model, _ in built]
+    return _posterior(laws, grid, data=data, annealing=annealing, prior=prior, models=tuple(models))
+
+
+def _posterior(laws: list[tuple[NDArray[Any], ...]], grid: Grid, **known: Any) -> Posterior:
+    """Return the mixture of the laws of all misfits."""
     weight, index, i, j, k, b, b_variance, E, A, per_b, covariance = (
         np.concatenate(part) for part in zip(*laws, strict=True)
     )
     return Posterior(
-        data=data,
-        annealing=annealing,
-        prior=prior,
-        models=tuple(models),
+        **known,
         model=index,
         weights=weight,
         grid=grid,
