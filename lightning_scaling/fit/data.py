@@ -244,11 +244,12 @@ def _forgive_outliers(y: FloatArray, variance: FloatArray, outlier: float) -> Fl
 
 
 def _per_step(curve: LossCurve) -> float:
-    """Return how many losses were logged per step in the newest tenth of the steps, or in all where it has none."""
-    last = float(curve.S[-1])
-    lately = curve.S > 0.9 * last
-    n = float(curve.count[lately].sum())
-    return n / max(0.1 * last, 1.0) if n > 1.0 else float(curve.count.sum()) / max(last, 1.0)
+    """Return how many losses were logged per step in the newest tenth of the steps, or in all where it has too few."""
+    first = min(int(np.searchsorted(curve.S, 0.9 * curve.S[-1])), len(curve) - 2)
+    S, count = curve.S[first:], curve.count[first:]
+    # Of the two at the ends one half each lies between their mean steps.
+    between = float(count.sum()) - 0.5 * float(count[0] + count[-1])
+    return between / max(float(S[-1] - S[0]), 1e-9)
 
 
 def _mean(x: FloatArray, weight: FloatArray) -> float:

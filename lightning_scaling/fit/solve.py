@@ -94,10 +94,10 @@ def _log_above_zero(mean: FloatArray, sd: FloatArray) -> FloatArray:
     """
     z = mean / sd
     log = np.zeros(z.shape)
-    doubtful = ~(z >= _CERTAIN)
+    below = z < -_CERTAIN
+    doubtful = ~(below | (z >= _CERTAIN))
+    log[below] = log_ndtr(z[below])
     log[doubtful] = np.log(ndtr(z[doubtful]))
-    far = z < -_CERTAIN
-    log[far] = log_ndtr(z[far])
     return log
 
 

@@ -102,7 +102,7 @@ def test_a_loss_like_that_of_a_language_model_is_bounded_and_one_that_fell_far_o
     assert free[0.03, 3.0] == 0.0
     for scatter, came_down in free:
         assert 0.0 <= free[scatter, came_down] < 1.0
-    assert 0.5 < free[0.03, 8.0] < free[0.03, 30.0]
+    assert 0.2 < free[0.03, 8.0] < free[0.03, 30.0]
     assert 0.5 < free[0.09, 3.0] < free[0.2, 3.0]
     assert max(free.values()) == free[0.2, 30.0]
 
