@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,7 +19,7 @@ from lightning_scaling.fit.rise import Rise
 from lightning_scaling.interval import Interval
 from lightning_scaling.judge import decay_done, decay_sudden, judge
 from lightning_scaling.projection import Forecast
-from lightning_scaling.readout import discrete, interval_of, now_final_gain, one_of, unknown
+from lightning_scaling.readout import discrete, interval_of, intervals_of, now_final_gain, unknown
 from lightning_scaling.schedule import LRSchedule, check_horizon
 from lightning_scaling.siblings.before_start import Unbegun
 from lightning_scaling.siblings.borrow import Borrowed, borrow
@@ -86,25 +86,25 @@ def forecast(
     enough = len(curve) >= MIN_POINTS and curve.step >= MIN_POINTS
     fitted = _fit(short, schedule, borrowed, TrackRecord.of(runs).factor) if enough else None
     posterior = None if fitted is None else fitted.posterior
-    present, final, gain, converged, alpha = _read(posterior, curve.step, horizon, level)
-    verdict = judge(curve, schedule, horizon, fitted, present, converged, failed=enough and fitted is None)
     told: Posterior | Unbegun | None = posterior
+    said = _read(posterior, curve.step, horizon, level)
+    failed = enough and fitted is None
+    verdict = judge(curve, schedule, horizon, fitted, said.present, said.converged, failed=failed)
     if verdict is Verdict.TOO_EARLY and borrowed is not None:
         # The run has not shown its law yet, but its kin have.
         kin = Unbegun(schedule, borrowed)
         if (theirs := _read_of_kin(kin, level)) is not None:
-            verdict, told = Verdict.BORROWED, kin
-            present, final, gain, converged, alpha = theirs
+            verdict, told, said = Verdict.BORROWED, kin, theirs
     return Forecast(
         step=curve.step,
         horizon=horizon,
         level=level,
         verdict=verdict,
-        final_loss=final,
-        converged_loss=converged,
-        present_loss=present,
-        remaining_gain=gain,
-        alpha_S=alpha,
+        final_loss=said.final,
+        converged_loss=said.converged,
+        present_loss=said.present,
+        remaining_gain=said.gain,
+        alpha_S=said.alpha,
         departure=fitted.surprises[-1] if fitted is not None and fitted.surprises else float("nan"),
         decay_done=decay_done(schedule, curve.step),
         decay_to_come=0.0 if posterior is None else posterior.decay_to_come(),
@@ -116,7 +116,7 @@ def forecast(
         seconds=time.perf_counter() - started,
         n_siblings=0 if borrowed is None else len(borrowed.relatives),
         N=curve.N,
-        B=None if curve.B is None or not len(curve) or curve.B[-1] <= 0.0 else float(curve.B[-1]),
+        B=_newest_batch(curve),
         _posterior=told,
         _curve=short,
     )
@@ -135,22 +135,31 @@ def _borrowed(
         return None
 
 
-def _read(
-    posterior: Posterior | None, step: int, horizon: int | None, level: float
-) -> tuple[Interval, Interval, Interval, Interval, Interval]:
-    """Return present loss, final loss, remaining gain, converged loss and alpha_S."""
+class _Numbers(NamedTuple):
+    """The intervals of a forecast."""
+
+    present: Interval
+    final: Interval
+    gain: Interval
+    converged: Interval
+    alpha: Interval
+
+
+def _read(posterior: Posterior | None, step: int, horizon: int | None, level: float) -> _Numbers:
+    """Return what a fit says; nothing where there is none."""
     nothing = unknown(level)
     if posterior is None:
-        return (nothing,) * 5
+        return _Numbers(*(nothing,) * 5)
     together = now_final_gain(posterior, step, horizon)
-    bounds = posterior.least, posterior.least, -np.inf
-    present, final, gain = (interval_of(one_of(together, k, least), level) for k, least in enumerate(bounds))
+    bounded = replace(together, least=np.array([posterior.least, posterior.least, -np.inf]))
+    present, final, gain = intervals_of(bounded, level)
     if horizon is None:
         final = gain = nothing
-    return present, final, gain, interval_of(posterior.converged(), level), discrete(posterior, posterior.alpha, level)
+    alpha = discrete(posterior, posterior.alpha, level)
+    return _Numbers(present, final, gain, interval_of(posterior.converged(), level), alpha)
 
 
-def _read_of_kin(kin: Unbegun, level: float) -> tuple[Interval, Interval, Interval, Interval, Interval] | None:
+def _read_of_kin(kin: Unbegun, level: float) -> _Numbers | None:
     """Return the same where the run has shown nothing yet: of its own present there is nothing to say."""
     try:
         with np.errstate(all="ignore"):
@@ -160,7 +169,7 @@ def _read_of_kin(kin: Unbegun, level: float) -> tuple[Interval, Interval, Interv
     if not (np.isfinite(end.means).all() and np.isfinite(end.sds).all()):
         return None
     nothing = unknown(level)
-    return nothing, interval_of(end, level), nothing, nothing, kin.alpha_S(level)
+    return _Numbers(nothing, interval_of(end, level), nothing, nothing, kin.alpha_S(level))
 
 
 def _fit(curve: LossCurve, schedule: LRSchedule, borrowed: Borrowed | None, widened: float) -> Fit | None:
@@ -194,6 +203,12 @@ def _schedule(
     if lr_schedule is None:
         return LRSchedule.of_past(curve.S, curve.lr, max(horizon or 0, curve.step, 1))
     return LRSchedule.of_plan(lr_schedule, horizon)
+
+
+def _newest_batch(curve: LossCurve) -> float | None:
+    if curve.B is None or not len(curve) or curve.B[-1] <= 0.0:
+        return None
+    return float(curve.B[-1])
 
 
 def _rises_since(posterior: Posterior | None) -> int | None:

@@ -63,8 +63,8 @@ class Interval:
                 f"Expected level between 0 and 1, got {self.level!r}, so give a probability such as 0.9 for 90 %."
             )
         for left, a, right, b in (("low", low, "mid", mid), ("mid", mid, "high", high), ("low", low, "high", high)):
-            if np.any(a > b):  # False where either is NaN
-                i = np.flatnonzero(a > b)[0]
+            if (crossed := a > b).any():  # False where either is NaN
+                i = np.flatnonzero(crossed)[0]
                 where = f"[{i}]" if a.ndim else ""
                 raise ValueError(
                     f"Expected low <= mid <= high, got {left}{where}={a.flat[i]:.12g} above "

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.interval import Interval
@@ -119,25 +118,23 @@ class ForecastLedger:
                 found.append((tenth, inside[-1]))
         return found
 
-    def held(self, actual: float, error: float = 0.0) -> tuple[int, int]:
+    def held(self, actual: float) -> tuple[int, int]:
         """Return how many of the forecasts at 10, 20, … 90 % of the run held its end, and how many can be judged.
 
         Args:
             actual: Loss at the planned end [unit of the losses]; NaN: none can be judged.
-            error: Standard error of it [same unit].
         """
         if not math.isfinite(actual):
             return 0, 0
         judged = [r.final_loss for _, r in self.at_tenths() if _speaks_of(r, self._horizon())]
-        return sum(holds(loss, actual, error) for loss in judged), len(judged)
+        return sum(holds(loss, actual) for loss in judged), len(judged)
 
     def table(self, actual: float | None = None, error: float = 0.0, *, of: str = "the loss") -> str:
         """Return the forecasts made at 10, 20, … 90 % of the run, as text.
 
         Args:
             actual: Loss at the planned end [unit of the losses], None if the run ended before it.
-            error: Standard error of it from the noise of single batches [same unit]. Forecasts are of the expected
-                loss; this noise comes on top when they are held against what happened.
+            error: Standard error of it from the noise of single batches [same unit], which is said beside it.
             of: What the loss is called in the title.
 
         Returns:
@@ -151,12 +148,12 @@ class ForecastLedger:
         truth = math.nan if actual is None else actual
         known = math.isfinite(truth)
         cells = [["done", "at step", "forecast", *(["off", "inside"] if known else [])]]
-        hits, usable = self.held(truth, error)
+        hits, usable = self.held(truth)
         for _, record in rows:
             row = [f"{100.0 * record.step / horizon:.0f} %", thousands(record.step), _said(record, horizon)]
             loss = record.final_loss
             if known and _speaks_of(record, horizon):
-                row += [f"{float(loss.mid) - truth:+.2g}", "yes" if holds(loss, truth, error) else "no"]
+                row += [f"{float(loss.mid) - truth:+.2g}", "yes" if holds(loss, truth) else "no"]
             cells.append(row)
         if known:
             cells.append(["100 %", thousands(horizon), f"ended at {truth:.4g}"])
@@ -167,7 +164,7 @@ class ForecastLedger:
         if usable and error > 0.0:
             shown = Interval(truth - error, truth, truth + error, 0.68).short()
             lines.append(
-                f"(The end is a mean of noisy steps, {shown} with its standard error; 'inside' allows for that.)"
+                f"(The end is a mean of noisy steps, {shown} with its standard error; the intervals allow for that.)"
             )
         return "\n".join(lines)
 
@@ -247,21 +244,14 @@ def _speaks_of(record: ForecastRecord, horizon: int | None) -> bool:
     return record.verdict.usable and record.horizon == horizon and math.isfinite(float(record.final_loss.mid))
 
 
-def holds(interval: Interval, truth: float, error: float = 0.0) -> bool:
-    """Return whether an interval holds a truth that is measured with an error, at the level of the interval.
-
-    Args:
-        interval: What was forecast.
-        truth: What happened [unit of the interval].
-        error: Standard error of that [same unit].
+def holds(interval: Interval, truth: float) -> bool:
+    """Return whether an interval holds what happened; False for NaN.
 
     Example:
-        >>> holds(Interval(1.85, 1.87, 1.90, 0.9), 1.84), holds(Interval(1.85, 1.87, 1.90, 0.9), 1.84, error=0.02)
+        >>> holds(Interval(1.85, 1.87, 1.90, 0.9), 1.84), holds(Interval(1.85, 1.87, 1.90, 0.9), 1.86)
         (False, True)
     """
-    noise = float(ndtri(0.5 + 0.5 * interval.level)) * error
-    below, above = (float(x) for x in (interval.mid - interval.low, interval.high - interval.mid))
-    return bool(-math.hypot(below, noise) <= truth - float(interval.mid) <= math.hypot(above, noise))
+    return bool(interval.low <= truth <= interval.high)
 
 
 def _bounds(interval: Interval) -> tuple[Any, Any, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.ledger import LAST_PART, recent_error, recent_loss
+from lightning_scaling.ledger import LAST_PART, recent_loss
 from lightning_scaling.live import LiveForecast
 
 __all__ = ["outcome"]
@@ -49,7 +49,7 @@ def outcome(live: LiveForecast, curve: LossCurve, step: int | None = None) -> di
         if curve.step >= (1.0 - LAST_PART) * live.horizon:  # a value from before the last part is not the end
             if half is not None and half.horizon == live.horizon and half.verdict.usable:
                 known["at_half/off"] = float(half.final_loss.mid) - truth
-            held, judged = live.ledger.held(truth, recent_error(curve))
+            held, judged = live.ledger.held(truth)
             if judged:
                 known |= {"intervals": float(judged), "intervals_held": float(held)}
     elif live.horizon is not None and live.wants_stop and live.acts_on is not None:

@@ -45,7 +45,8 @@ class Forecast:
         horizon: Planned last step, or None where it is not known [steps].
         level: Probability that an interval holds its quantity [1].
         verdict: What the forecast is worth.
-        final_loss: Loss over the last 2 % of the run, which is what one reads off the end of a log.
+        final_loss: Mean loss over the last 2 % of the run, which is what one reads off the end of a log; the noise of
+            the losses that it is the mean of is in its interval.
         converged_loss: Loss for S to infinity at this N, learning rate decayed as at the planned end.
         present_loss: Loss now.
         remaining_gain: Present minus final loss.
@@ -177,7 +178,7 @@ class Forecast:
         return self._final if S is None else self._loss(np.asarray(S, dtype=np.float64), smooth=True)
 
     def probability_below(self, loss: float, S: float | None = None) -> float:
-        """Return the probability that the expected loss at step S is at most ``loss``.
+        """Return the probability that the expected loss at step S, or the mean over the last 2 %, is at most ``loss``.
 
         Args:
             loss: A loss [unit of the curve].

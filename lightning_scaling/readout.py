@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.interval import Interval
+from lightning_scaling.ledger import LAST_PART
 from lightning_scaling.siblings.before_start import Unbegun
 
-__all__ = ["discrete", "interval_of", "joined", "last_part", "now_final_gain", "one_of", "unknown"]
+__all__ = ["discrete", "interval_of", "intervals_of", "joined", "last_part", "now_final_gain", "one_of", "unknown"]
 
 FloatArray = NDArray[np.float64]
 
 
 def now_final_gain(posterior: Posterior | Unbegun, step: int, horizon: int | None) -> GaussianMixture:
-    """Return the loss now, the loss over the last 2 % of the run, and the first minus the second."""
+    """Return the loss now, the loss over the last 2 % of the run, and the first minus the second.
+
+    The second is what a log will show, so the noise of the losses that it is the mean of is in it; the other two are of
+    expected losses.
+    """
     now, middle = float(step), last_part(step, step if horizon is None else horizon)
     if isinstance(posterior, Unbegun):
         mixture = posterior.loss([middle])
         nothing = np.full_like(mixture.means, np.nan)
         means, sds = (np.concatenate((nothing, x, nothing), axis=1) for x in (mixture.means, mixture.sds))
         return GaussianMixture(mixture.weights, means, sds)
-    return posterior.loss([now, middle], combine=[[1.0, 0.0, 1.0], [0.0, 1.0, -1.0]])
+    mixture = posterior.loss([now, middle], combine=[[1.0, 0.0, 1.0], [0.0, 1.0, -1.0]])
+    noise = 0.0 if horizon is None else posterior.data.error_of_end(horizon, LAST_PART)
+    sds = np.hypot(mixture.sds, [0.0, noise, 0.0])
+    return replace(mixture, sds=sds)
 
 
 def last_part(step: int, horizon: int) -> float:
@@ -31,7 +41,7 @@ def last_part(step: int, horizon: int) -> float:
 
     The loss hardly bends over 2 % of a run: its mean there is its value in their middle.
     """
-    return max(0.99 * horizon, 0.5 * (step + horizon))
+    return max((1.0 - 0.5 * LAST_PART) * horizon, 0.5 * (step + horizon))
 
 
 def one_of(mixture: GaussianMixture, k: int, least: float = -np.inf) -> GaussianMixture:
@@ -45,6 +55,12 @@ def interval_of(mixture: GaussianMixture, level: float, shape: tuple[int, ...] =
     return Interval(low, mid, high, level) if shape else Interval(float(low), float(mid), float(high), level)
 
 
+def intervals_of(mixture: GaussianMixture, level: float) -> list[Interval]:
+    """Return one interval for each of a few quantities."""
+    quantiles = mixture.quantiles([(1 - level) / 2, 0.5, (1 + level) / 2])
+    return [Interval(float(low), float(mid), float(high), level) for low, mid, high in quantiles.T]
+
+
 def joined(parts: list[Interval], shape: tuple[int, ...]) -> Interval:
     """Return one interval of a shape from those of its parts."""
     low, mid, high = (np.concatenate([getattr(p, name) for p in parts]) for name in ("low", "mid", "high"))
@@ -55,8 +71,8 @@ def joined(parts: list[Interval], shape: tuple[int, ...]) -> Interval:
 
 def discrete(posterior: Posterior, values: FloatArray, level: float) -> Interval:
     """Return the interval of a number that each law of a posterior has, shape (K,)."""
-    low, mid, high = (posterior.quantile(values, p) for p in ((1 - level) / 2, 0.5, (1 + level) / 2))
-    return Interval(low, mid, high, level)
+    low, mid, high = posterior.quantiles(values, [(1 - level) / 2, 0.5, (1 + level) / 2])
+    return Interval(float(low), float(mid), float(high), level)
 
 
 def unknown(level: float, shape: tuple[int, ...] = ()) -> Interval:

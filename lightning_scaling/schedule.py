@@ -125,6 +125,11 @@ class LRSchedule:
         return int(self.edges[-1])
 
     @cached_property
+    def peak_block(self) -> int:
+        """Index of the first block within 2 % of the peak rate, which ends the warm-up."""
+        return int(np.argmax(self.rates >= 0.98 * self.rates.max()))
+
+    @cached_property
     def _sums(self) -> FloatArray:
         return np.concatenate(([0.0], np.cumsum(self.rates * np.diff(self.edges))))
 
@@ -132,7 +137,7 @@ class LRSchedule:
         """Return the rate at step S relative to the peak [1]; the last rate holds beyond the horizon."""
         s = np.asarray(S, dtype=np.float64)
         index = np.searchsorted(self.edges, s, side="left") - 1
-        return self.rates[np.clip(index, 0, self.rates.size - 1)]
+        return self.rates[np.minimum(np.maximum(index, 0), self.rates.size - 1)]
 
     def summed(self, S: ArrayLike) -> FloatArray:
         r"""Return :math:`S_1(S)/\eta_{peak}`, the learning rate summed up to step S [steps at peak rate].

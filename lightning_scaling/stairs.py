@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.fit.data import median
 from lightning_scaling.schedule import LRSchedule
 
 __all__ = ["find_epochs", "has_stairs"]
@@ -88,7 +89,7 @@ def find_epochs(curve: LossCurve) -> tuple[int, ...]:
         (100, 200, 300, 400)
     """
     gaps = np.diff(curve.S)
-    if len(curve) < _FEWEST or float(np.ptp(gaps)) > 0.5 * float(np.median(gaps)):
+    if len(curve) < _FEWEST or float(np.ptp(gaps)) > 0.5 * float(median(gaps)):
         return ()
     n_bins = min(len(curve), _BINS)
     heads = np.arange(n_bins) * len(curve) // n_bins
@@ -106,7 +107,7 @@ def _best_spacing(y: NDArray[np.float64], beside: int) -> tuple[float, float]:
     mean = np.convolve(y, np.full(beside, 1.0 / beside), mode="valid")
     a, b, c, d = (mean[k * beside : mean.size - (3 - k) * beside] for k in range(4))
     surplus = (b - c) - np.maximum(np.maximum(a - b, c - d), 0.0)
-    scatter = float(np.median(np.abs(surplus - np.median(surplus)))) / 0.6745 + 1e-12 * float(np.abs(y).max())
+    scatter = float(median(np.abs(surplus - median(surplus)))) / 0.6745 + 1e-12 * float(np.abs(y).max())
     # An epoch may end inside a bin: the larger surplus of its two edges counts.
     score = np.maximum(surplus[:-1], surplus[1:]) / max(scatter, 1e-300)
     # Beside a great fall everything looks like a smaller one.
@@ -114,7 +115,7 @@ def _best_spacing(y: NDArray[np.float64], beside: int) -> tuple[float, float]:
     periods = np.arange(4.0 * beside, 0.5 * y.size, 0.5)
     edges = np.rint(periods[:, None] * np.arange(1, _PASSES + 1)).astype(int) - 2 * beside
     inside = (edges >= 0) & (edges < score.size)
-    at = np.where(inside, score[np.clip(edges, 0, score.size - 1)], 0.0)
+    at = np.where(inside, score[np.minimum(np.maximum(edges, 0), score.size - 1)], 0.0)
     n = np.maximum(inside.sum(axis=1), 1)
     # One great fall and others by chance are no stairs: each must do its part.
     least = np.maximum(_WEAKEST, _EVEN * at.sum(axis=1) / n)
@@ -127,4 +128,4 @@ def _best_spacing(y: NDArray[np.float64], beside: int) -> tuple[float, float]:
 def _highest_nearby(values: NDArray[np.float64], beside: int) -> NDArray[np.float64]:
     """Return the largest of each value and so many on both sides of it."""
     wide = np.pad(values, beside, constant_values=-np.inf)
-    return np.asarray(np.lib.stride_tricks.sliding_window_view(wide, 2 * beside + 1).max(axis=1))
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(wide, values.size).max(axis=0))

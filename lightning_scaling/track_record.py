@@ -23,7 +23,7 @@ _CLIP = 6.0
 _MOST = 3.0
 
 
-def score(ledger: ForecastLedger, final_loss: float, error: float = 0.0) -> dict[str, Any] | None:
+def score(ledger: ForecastLedger, final_loss: float) -> dict[str, Any] | None:
     """Hold the forecasts of a finished run against what happened.
 
     Of each tenth of the run the newest forecast counts, if it could be used and spoke of the end that the run had.
@@ -31,13 +31,12 @@ def score(ledger: ForecastLedger, final_loss: float, error: float = 0.0) -> dict
     Args:
         ledger: The forecasts that were made on the way.
         final_loss: Mean loss over the last part of the run [unit of the loss].
-        error: Its standard error from the noise of single steps [same unit].
 
     Returns:
         Plain numbers for `RunStore.derive`: how many forecasts counted (``n``), how many intervals held (``held``), the
         mean square of their errors in sigmas (``square``) and their ``level``. None where no forecast counts.
     """
-    found = errors_in_sigmas(ledger, final_loss, error)
+    found = errors_in_sigmas(ledger, final_loss)
     squares = [min(z**2, _CLIP**2) for _, z in found]
     held = sum(abs(z) <= float(ndtri(0.5 + 0.5 * level)) for level, z in found)
     if not squares:
@@ -51,13 +50,12 @@ def score(ledger: ForecastLedger, final_loss: float, error: float = 0.0) -> dict
     }
 
 
-def errors_in_sigmas(ledger: ForecastLedger, final_loss: float, error: float = 0.0) -> list[tuple[float, float]]:
+def errors_in_sigmas(ledger: ForecastLedger, final_loss: float) -> list[tuple[float, float]]:
     """Return by how much the forecasts that count in `score` were off, as if each side of an interval were normal.
 
     Args:
         ledger: The forecasts that were made on the way.
         final_loss: Mean loss over the last part of the run [unit of the loss].
-        error: Its standard error from the noise of single steps [same unit].
 
     Returns:
         Of each forecast, oldest first, the level of its interval [1], and the loss less its median in sigmas of the
@@ -71,7 +69,7 @@ def errors_in_sigmas(ledger: ForecastLedger, final_loss: float, error: float = 0
         if not (record.verdict.usable and record.horizon == horizon and math.isfinite(high - low)):
             continue
         side = (high - mid if final_loss > mid else mid - low) / float(ndtri(0.5 + 0.5 * loss.level))
-        found.append((float(loss.level), (final_loss - mid) / max(math.hypot(side, error), 1e-300)))
+        found.append((float(loss.level), (final_loss - mid) / max(side, 1e-300)))
     return found
 
 

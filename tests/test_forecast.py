@@ -81,8 +81,9 @@ def test_a_decay_ahead_is_counted_in(rng: np.random.Generator) -> None:
     assert decayed.final_loss.mid < held.final_loss.mid - 0.02
     untold = forecast(curve, horizon=n)
     assert not untold.schedule_known
-    # The rate is taken to stay, but the interval leaves room for a fall that nobody told of.
-    assert untold.final_loss.mid == pytest.approx(held.final_loss.mid, abs=0.1 * held.final_loss.half_width)
+    # The rate is taken to stay, but the interval leaves room for a fall that nobody told of. With a fifth of the weight
+    # below all else the median lies where the rest has 3/8 below it: 0.32 of its sigmas, or 0.19 half-widths, lower.
+    assert untold.final_loss.mid == pytest.approx(held.final_loss.mid, abs=0.2 * held.final_loss.half_width)
     assert untold.final_loss.high == pytest.approx(held.final_loss.high, abs=0.2 * held.final_loss.half_width)
     assert untold.final_loss.low < held.final_loss.low - 0.2 * held.final_loss.half_width
     wsd = np.where(step < 0.8 * n, 1.0, 1 - (step - 0.8 * n) / (0.2 * n))

@@ -122,15 +122,15 @@ def test_recent_loss_is_the_mean_of_the_last_two_percent() -> None:
     assert math.isnan(recent_loss(LossCurve([], [])))
 
 
-def test_the_noise_of_what_happened_is_allowed_for() -> None:
+def test_the_noise_of_what_happened_is_told_and_left_to_the_intervals() -> None:
     ledger = ForecastLedger()
     loss = Interval(1.84, 1.86, 1.88, 0.9)
     ledger.append(ForecastRecord(500, 1000, Verdict.OK, loss, loss, loss, loss, loss))
     assert "0 of 1 forecasts" in ledger.table(1.89)
     noisy = ledger.table(1.89, error=0.02)
-    assert "1 of 1 forecasts" in noisy
-    assert "1.890±0.020 with its standard error" in noisy
-    assert "0 of 1 forecasts" in ledger.table(1.95, error=0.02)
+    assert "0 of 1 forecasts" in noisy
+    assert "1.890±0.020 with its standard error; the intervals allow for that" in noisy
+    assert "1 of 1 forecasts" in ledger.table(1.875, error=0.02)
 
 
 def test_recent_error_is_that_of_a_mean() -> None:

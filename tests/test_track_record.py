@@ -40,13 +40,6 @@ def test_a_score_counts_one_forecast_of_each_tenth() -> None:
     assert found["square"] == pytest.approx((1.0 + 9.0 + 1.0) / 3.0, rel=1e-3)
 
 
-def test_the_noise_of_the_end_is_allowed_for() -> None:
-    exact, noisy = (score(ledger({500: 2.0}), 2.0, error) for error in (0.0, 0.3))
-    assert exact is not None
-    assert noisy is not None
-    assert (exact["held"], noisy["held"]) == (0, 1)
-
-
 def test_no_forecast_no_score() -> None:
     assert score(ForecastLedger(), 2.0) is None
     assert str(TrackRecord.of([])) == "no forecast of yours has been held against its end yet"

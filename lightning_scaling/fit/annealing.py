@@ -38,7 +38,7 @@ class Response:
 
 def first_peak(schedule: LRSchedule) -> float:
     """Return the step at which the warm-up ends: the first block within 2 % of the peak rate [steps]; 0 without one."""
-    block = int(np.argmax(schedule.rates >= 0.98 * schedule.rates.max()))
+    block = schedule.peak_block
     return float(schedule.edges[block + 1]) if block else 0.0
 
 
@@ -72,7 +72,7 @@ class Annealing:
     def _changes(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Summed rate at which the rate changes, by how much it falls there, and how fast the loss answers there."""
         schedule = self.schedule
-        start = int(np.argmax(schedule.rates >= 0.98 * schedule.rates.max()))
+        start = schedule.peak_block
         falls, steps = -np.diff(schedule.rates[start:]), schedule.edges[start + 1 : -1]
         keep = np.abs(falls) > 1e-9
         falls, steps = falls[keep], steps[keep]
@@ -92,6 +92,11 @@ class Annealing:
         """Whether the rate ever changes after the warm-up."""
         return bool(self._changes[1].size)
 
+    @cached_property
+    def at_end(self) -> FloatArray:
+        """The same at the planned end, shape (R,) [1]."""
+        return np.asarray(self.at(np.array([float(self.schedule.horizon)]))[0])
+
     def at(self, S: FloatArray) -> FloatArray:
         """Return a at steps S [steps], shape (P,), as an array of shape (P, R) [1]."""
         changed_at, falls, speed = self._changes
@@ -105,7 +110,9 @@ class Annealing:
         columns = [
             1.0 - rate**response.exponent
             if response.timescale == 0.0
-            else np.einsum("pk,k->p", 1.0 - (1.0 + since / response.timescale) ** -response.exponent, falls)
+            else np.einsum(
+                "pk,k->p", 1.0 - np.exp(np.log(1.0 + since / response.timescale) * -response.exponent), falls
+            )
             for response in self.responses
         ]
         return np.stack(columns, axis=1)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
 
-__all__ = ["FitData", "compact", "reduce_curve"]
+__all__ = ["FitData", "compact", "median", "reduce_curve"]
 
 FloatArray = NDArray[np.float64]
 
@@ -17,6 +17,8 @@ FloatArray = NDArray[np.float64]
 _MAD, _MEDIAN_SQUARE = 0.6745, 0.4549
 #: Points from which a curve is long, and windows per factor e of steps that it is then brought to.
 _LONG, _FINE = 6000, 256
+#: Points that tell where a run began.
+_FIRST = 5
 #: Neighbours on each side that a window is held against to tell an outlier.
 _NEIGHBOURS = 3
 #: Neighbours on each side whose scatter is the usual one; how many times that is unusual where there are very many
@@ -38,6 +40,10 @@ class FitData:
         slope: Size of the fall of the loss over the last e-fold of steps [unit per e-fold]: the scale of everything.
         present: Mean loss of the newest windows [unit of the loss].
         step_noise: Standard deviation of a single logged point about the trend [unit of the loss].
+        first: Median of the first points of the run, wherever the windows begin [unit of the loss].
+        noise: Standard deviation of a single loss about the trend, of which a point may be the mean of many; correlated
+            noise counts with what it does to means [unit of the loss].
+        per_step: Losses that were logged per step of late [1/steps].
     """
 
     S: FloatArray
@@ -47,6 +53,20 @@ class FitData:
     slope: float
     present: float
     step_noise: float
+    first: float = float("nan")
+    noise: float = 0.0
+    per_step: float = 1.0
+
+    def error_of_end(self, horizon: float, share: float) -> float:
+        """Return the standard deviation of the mean of the last losses of the run from the noise of those to come.
+
+        Args:
+            horizon: Planned end [steps].
+            share: Part of the run at its end that the mean is taken over [1].
+        """
+        losses = max(self.per_step * share * horizon, 1.0)
+        to_come = min(losses, self.per_step * max(horizon - self.now, 0.0))
+        return self.noise * float(np.sqrt(to_come)) / losses
 
 
 def compact(curve: LossCurve) -> LossCurve:
@@ -102,16 +122,38 @@ def reduce_curve(curve: LossCurve, *, windows_per_e_fold: int, e_folds: float, o
     y = np.add.reduceat(curve.L[inside] * count, heads) / weight
 
     variance = sigma**2 / weight
-    variance = variance * _overdispersion(S, y, variance)
-    variance = _forgive_outliers(y, variance, outlier)
+    scatter = _overdispersion(S, y, variance)
+    variance = _forgive_outliers(y, variance * scatter, outlier)
 
-    present = float(np.average(y[S >= 0.93 * now], weights=weight[S >= 0.93 * now])) if S[-1] >= 0.93 * now else y[-1]
+    newest = S >= 0.93 * now
+    present = _mean(y[newest], weight[newest]) if newest[-1] else float(y[-1])
     slope = max(_slope(S, y, weight, now, present), 2.0 * float(np.sqrt(variance[-3:].mean())))
     largest = float(np.abs(y).max())
     tiny = 1e-9 * (largest if largest > 1e-290 else 1.0)
     return FitData(
-        S, y, variance, now, max(slope, tiny), float(present), sigma / float(np.sqrt(np.median(curve.count)))
+        S=S,
+        y=y,
+        variance=variance,
+        now=now,
+        slope=max(slope, tiny),
+        present=present,
+        step_noise=sigma / float(np.sqrt(median(curve.count))),
+        first=float(median(curve.L[:_FIRST])),
+        noise=sigma * float(np.sqrt(scatter)),
+        per_step=_per_step(curve),
     )
+
+
+def median(x: FloatArray) -> FloatArray:
+    """Return the median along the last axis of finite numbers, for arrays on which np.median spends its time checking.
+
+    Example:
+        >>> float(median(np.array([3.0, 1.0, 2.0, 10.0])))
+        2.5
+    """
+    n = x.shape[-1]
+    ordered = np.sort(x, axis=-1)
+    return np.asarray(0.5 * (ordered[..., (n - 1) // 2] + ordered[..., n // 2]))
 
 
 def _say_by_spread(curve: LossCurve) -> FloatArray:
@@ -126,7 +168,7 @@ def _say_by_spread(curve: LossCurve) -> FloatArray:
     if known.size <= 2 * _AROUND:
         return say
     spread = np.pad(curve.spread[known], _AROUND, mode="reflect")
-    usual = np.median(np.lib.stride_tricks.sliding_window_view(spread, 2 * _AROUND + 1), axis=1)
+    usual = median(np.lib.stride_tricks.sliding_window_view(spread, 2 * _AROUND + 1))
     ratio = np.divide(curve.spread[known], usual, out=np.ones(known.size), where=usual > 0.0)
     unusual = ratio > _SCATTER + _SIGMAS / np.sqrt(2.0 * curve.count[known])
     say[known[unusual]] = ratio[unusual] ** -2.0
@@ -162,7 +204,7 @@ def _point_noise(L: FloatArray, root_count: FloatArray) -> float:
         return 0.0
     weights = np.sqrt(1.0 / root_count[2:] ** 2 + 4.0 / root_count[1:-1] ** 2 + 1.0 / root_count[:-2] ** 2)
     bends = ((L[2:] - 2.0 * L[1:-1] + L[:-2]) / weights)[(L.size - 2) // 2 :]
-    typical = float(np.median(np.abs(bends))) / _MAD
+    typical = float(median(np.abs(bends))) / _MAD
     jumps = np.abs(np.diff(L))
     rounding = float(jumps[jumps > 0.0].min()) / float(np.sqrt(12.0)) if jumps.any() else 0.0
     if typical == 0.0:
@@ -180,7 +222,7 @@ def _overdispersion(S: FloatArray, y: FloatArray, variance: FloatArray) -> float
     expected = variance[1:-1] + share**2 * variance[:-2] + (1.0 - share) ** 2 * variance[2:]
     half = bend.size // 2
     ratio = bend[half:] ** 2 / np.maximum(expected[half:], 1e-300)
-    return float(np.clip(np.median(ratio) / _MEDIAN_SQUARE, 1.0, 50.0))
+    return float(np.clip(median(ratio) / _MEDIAN_SQUARE, 1.0, 50.0))
 
 
 def _forgive_outliers(y: FloatArray, variance: FloatArray, outlier: float) -> FloatArray:
@@ -192,17 +234,31 @@ def _forgive_outliers(y: FloatArray, variance: FloatArray, outlier: float) -> Fl
     if y.size < 2 * k + 3:
         return variance
     around = np.lib.stride_tricks.sliding_window_view(y, 2 * k + 1)
-    deviation = y[k:-k] - np.median(np.delete(around, k, axis=1), axis=1)
-    scatter = np.median(np.abs(deviation - np.median(deviation))) / _MAD
+    neighbours = np.concatenate((around[:, :k], around[:, k + 1 :]), axis=1)
+    deviation = y[k:-k] - median(neighbours)
+    scatter = median(np.abs(deviation - median(deviation))) / _MAD
     large = deviation**2 > outlier**2 * np.maximum(variance[k:-k], scatter**2)
     forgiven = variance.copy()
     forgiven[k:-k][large] += deviation[large] ** 2
     return forgiven
 
 
+def _per_step(curve: LossCurve) -> float:
+    """Return how many losses were logged per step in the newest tenth of the steps, or in all where it has too few."""
+    first = min(int(np.searchsorted(curve.S, 0.9 * curve.S[-1])), len(curve) - 2)
+    S, count = curve.S[first:], curve.count[first:]
+    # Of the two at the ends one half each lies between their mean steps.
+    between = float(count.sum()) - 0.5 * float(count[0] + count[-1])
+    return between / max(float(S[-1] - S[0]), 1e-9)
+
+
+def _mean(x: FloatArray, weight: FloatArray) -> float:
+    return float((x * weight).sum() / weight.sum())
+
+
 def _slope(S: FloatArray, y: FloatArray, weight: FloatArray, now: float, present: float) -> float:
     """Return the size of the loss change per e-fold of steps over the last e-fold, or over what there is of it."""
     start = max(now / np.e, S[0])
     then = (S >= 0.9 * start) & (S <= 1.1 * start)
-    past = float(np.average(y[then], weights=weight[then])) if then.any() else float(y[0])
+    past = _mean(y[then], weight[then]) if then.any() else float(y[0])
     return abs(past - present) / max(float(np.log(now / max(now / np.e, 1.05 * S[0]))), 0.2)

@@ -12,7 +12,7 @@ from lightning_scaling.fit.kin import Kin
 from lightning_scaling.fit.prior import Prior
 from lightning_scaling.schedule import LRSchedule
 
-__all__ = ["DecayBelief", "HiddenDecay", "expected_decay"]
+__all__ = ["DecayBelief", "HiddenDecay", "expected_decay", "freedom"]
 
 FloatArray = NDArray[np.float64]
 
@@ -33,6 +33,31 @@ _NONE = 1e-6
 _NORMAL_NODES, _NORMAL_WEIGHTS = np.array([-(3.0**0.5), 0.0, 3.0**0.5]), np.array([1.0, 4.0, 1.0]) / 6.0
 
 
+def freedom(data: FitData, prior: Prior, *, positive: bool) -> float:
+    r"""Return how far a loss is from looking bounded, from 0 to 1: how little keeps a decay from bringing much of it.
+
+    Language models end near the entropy of their text. They have come down by a factor of two to four, single batches
+    scatter by a few hundredths of the loss, and a full decay brings some 5 % of it. A loss that has come down by more,
+    or scatters by more, has no such bound near, and annealing, which takes out the noise of the weights, brings 10 to
+    60 %:
+
+    .. math:: 1 - \exp\!\left(-\frac{1}{s}\left[\ln^+ \frac{L_{first}}{f L} + \ln^+ \frac{\sigma}{q L}\right]\right)
+
+    with (f, q) of ``prior.bounded`` and s of ``prior.unbounded``. A loss that can be negative has no share to speak of.
+
+    Args:
+        data: The windows.
+        prior: Scales.
+        positive: The loss cannot fall below zero.
+    """
+    if not positive or not data.present > 0.0 or not data.first > 0.0:
+        return 0.0
+    factor, share = prior.bounded
+    come = np.log(data.first / data.present / factor)
+    scatter = np.log(max(data.step_noise / data.present, 1e-9) / share)
+    return float(1.0 - np.exp(-(max(float(come), 0.0) + max(float(scatter), 0.0)) / prior.unbounded[0]))
+
+
 def expected_decay(data: FitData, schedule: LRSchedule, prior: Prior, *, positive: bool) -> float:
     """Return the prior median of b: from the slope expected at the end and, for positive losses, from the loss.
 
@@ -46,15 +71,22 @@ def expected_decay(data: FitData, schedule: LRSchedule, prior: Prior, *, positiv
     scale = prior.decay * data.slope * float(max(ahead, 1.0) ** -prior.slope_exponent)
     if positive:
         # Whichever is smaller, smoothly: a flat run gains little whatever its loss, a steep one no more than others do.
-        scale = 1.0 / (1.0 / scale + 1.0 / (prior.decay_share * data.present))
+        share = prior.decay_share * prior.unbounded[1] ** freedom(data, prior, positive=positive)
+        scale = 1.0 / (1.0 / scale + 1.0 / (share * data.present))
     return scale
 
 
 def _nodes(
-    median: float, spread: float, nodes: FloatArray, none: float, by_response: FloatArray, slope: float
+    median: float,
+    spread: float,
+    nodes: FloatArray,
+    none: float,
+    by_response: FloatArray,
+    slope: float,
+    most: float = np.inf,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return mean, standard deviation and log weight of normals that make up a log-t distribution of b, (J, K) each."""
-    b = np.concatenate(([0.0], median * np.exp(spread * nodes)))
+    b = np.concatenate(([0.0], np.minimum(median * np.exp(spread * nodes), most)))
     sd = np.maximum(_BLUR * _STEP * spread * b, _NONE * slope)
     weights = (1.0 + nodes**2 / 4.0) ** -2.5  # Student's t with 4 degrees of freedom: the run may overrule the prior
     weight = np.log(np.concatenate(([none], (1.0 - none) * weights / weights.sum())))
@@ -98,7 +130,9 @@ class DecayBelief:
             return cls(np.zeros((1, K)), np.full((1, K), _NONE * data.slope), np.zeros((1, K)), np.arange(K))
         median = expected_decay(data, schedule, prior, positive=positive)
         J = len(prior.responses)
-        own = _nodes(median, prior.decay_spread, _NODES, prior.decay_none, np.full(J, 1.0), data.slope)
+        spread = prior.decay_spread + prior.unbounded[2] * freedom(data, prior, positive=positive)
+        most = prior.decay_most * data.present if positive else np.inf
+        own = _nodes(median, spread, _NODES, prior.decay_none, np.full(J, 1.0), data.slope, most)
         if kin is None:
             return cls(*own, np.zeros(own[0].shape[1], dtype=np.intp))
         if kin.log_b is None or kin.responses is None:
@@ -157,10 +191,11 @@ class HiddenDecay:
     @classmethod
     def of(cls, data: FitData, schedule: LRSchedule, prior: Prior, *, positive: bool) -> HiddenDecay | None:
         """Return the belief, None where the schedule is known or nothing of the run is left."""
-        probability, spread = prior.hidden_decay
         horizon = float(schedule.horizon)
-        if schedule.known or horizon <= data.now or probability == 0.0:
+        if schedule.known or horizon <= data.now or prior.hidden_decay[0] == 0.0:
             return None
+        free = freedom(data, prior, positive=positive)
+        probability, spread = (x + free * more for x, more in zip(prior.hidden_decay, prior.unbounded[3:], strict=True))
         left = (1.0 - data.now / horizon) * float(schedule.rate_at(data.now))
         fall = left * expected_decay(data, schedule, prior, positive=positive)
         return cls(

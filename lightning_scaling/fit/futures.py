@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from lightning_scaling.fit.annealing import Annealing
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.fit.posterior import Posterior
-from lightning_scaling.fit.power import power_basis
 from lightning_scaling.schedule import LRSchedule
 
 __all__ = ["difference"]
@@ -41,7 +40,7 @@ def difference(posterior: Posterior, other: LRSchedule, S: float, S_other: float
     schedule, annealing = posterior.schedule, posterior.annealing
     z_now = max(float(schedule.summed(posterior.data.now)), 1e-9)
     z = np.array([float(schedule.summed(S)), float(other.summed(S_other))])
-    phi = power_basis(z, z_now, posterior.alpha, posterior.delay).T
+    phi = posterior.grid.power_laws(z, z_now)[:, posterior.basis].T
     # A response is a share of the summed rate of its run: here it is one run, so one time.
     ratio = float(schedule.summed(schedule.horizon)) / max(float(other.summed(other.horizon)), 1e-9)
     responses = tuple(replace(r, timescale=r.timescale * ratio) for r in annealing.responses)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.fit.kin import Kin
+from lightning_scaling.fit.power import log_time, power_of
 from lightning_scaling.fit.prior import Prior
 
 __all__ = ["Grid"]
@@ -37,6 +39,21 @@ class Grid:
     log_weight: FloatArray
     family: NDArray[np.intp]
 
+    @cached_property
+    def _delays(self) -> tuple[FloatArray, NDArray[np.intp]]:
+        """The delays, each once, and which of them each point has: many exponents share a delay."""
+        return np.unique(self.delay, return_inverse=True)
+
+    def power_laws(self, z: FloatArray, z_now: float) -> FloatArray:
+        """Return phi of `power_basis` at every point of the grid [1], shape (P, I).
+
+        Args:
+            z: Summed learning rate, relative to its peak [steps], shape (P,).
+            z_now: The same at the present [steps].
+        """
+        delays, which = self._delays
+        return power_of(log_time(z, z_now, delays)[:, which], self.alpha)
+
     @classmethod
     def of(cls, prior: Prior, kin: Kin | None, z_now: float) -> Grid:
         """Return the grid of a prior, and beside it that of the run's kin where there is any.
@@ -46,12 +63,10 @@ class Grid:
             kin: What related runs say, None where there are none.
             z_now: Learning rate summed up to the present, relative to its peak [steps].
         """
-        alpha, delay = (x.ravel() for x in np.meshgrid(prior.alphas, prior.delays, indexing="ij"))
-        # Student's t with 4 degrees of freedom: a run may have an exponent that other runs have not.
-        log_weight = _log_t4((np.log(alpha) - prior.log_alpha[0]) / prior.log_alpha[1])
-        family = np.zeros(alpha.size, dtype=np.intp)
+        own = _for_all_kinds(prior.alphas, prior.delays, prior.log_alpha)
         if kin is None:
-            return cls(alpha, delay, log_weight, family)
+            return own
+        alpha, delay, log_weight, family = own.alpha, own.delay, own.log_weight, own.family
         x, y = (v.ravel() for v in np.meshgrid(_ALPHA_NODES, _DELAY_NODES, indexing="ij"))
         theirs = _log_t4(x) + _log_t4(y)
         shares = np.log(1.0 - kin.weight), np.log(kin.weight)
@@ -61,6 +76,15 @@ class Grid:
         delay = np.concatenate((delay, np.minimum(steps / z_now, _MOST_DELAY)))
         family = np.concatenate((family, np.ones(x.size, dtype=np.intp)))
         return cls(alpha, delay, np.concatenate(both), family)
+
+
+@lru_cache(maxsize=4)
+def _for_all_kinds(alphas: tuple[float, ...], delays: tuple[float, ...], log_alpha: tuple[float, float]) -> Grid:
+    """Return the grid of a prior for runs of all kinds; every fit asks for the same one."""
+    alpha, delay = (x.ravel() for x in np.meshgrid(alphas, delays, indexing="ij"))
+    # Student's t with 4 degrees of freedom: a run may have an exponent that other runs have not.
+    log_weight = _log_t4((np.log(alpha) - log_alpha[0]) / log_alpha[1])
+    return Grid(alpha, delay, log_weight, np.zeros(alpha.size, dtype=np.intp))
 
 
 def _log_t4(x: FloatArray) -> FloatArray:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dpbtrf, dtbtrs
+from scipy.linalg.lapack import dpttrf, dpttrs
 
 from lightning_scaling.fit.data import FitData
 from lightning_scaling.fit.prior import Prior
@@ -31,57 +32,56 @@ class MisfitModel:
     so that the early transient, which no law of S explains, has little say, without a cut that must be chosen.
 
     The process is Markov, so neighbours' differences are independent: a bidiagonal matrix R takes d to white noise, and
-    :math:`R (\mathrm{cov}\,d + D) R^T = 1 + R D R^T` is tridiagonal. Its banded Cholesky factor F gives
-    :math:`C^{-1} = (F^{-1} R)^T (F^{-1} R)` in O(M), exactly, and without a threaded matrix library whose spinning
-    threads would take the processor from the training loop.
+    :math:`T = R (\mathrm{cov}\,d + D) R^T = 1 + R D R^T` is tridiagonal. Its factors give
+    :math:`C^{-1} = R^T\, T^{-1} R` in O(M), exactly, and without a threaded matrix library whose spinning threads would
+    take the processor from the training loop.
 
     Args:
         size: sigma, the misfit now [unit of the loss].
         growth: p, how fast it grows into the past [1].
-        whitened: ``F^-1 R columns``, shape (M, n_columns).
+        solved: ``T^-1 R columns``, shape (M, n_columns).
     """
 
     data: FitData
     prior: Prior
     size: float
     growth: float
-    whitened: FloatArray
-    _diagonal: FloatArray
-    _below: FloatArray
-    _factor: FloatArray
+    solved: FloatArray
+    _sizes: FloatArray
+    _turn: tuple[FloatArray, FloatArray]
+    _factors: tuple[FloatArray, FloatArray]
 
     @classmethod
-    def build(cls, data: FitData, size: float, growth: float, prior: Prior, columns: FloatArray) -> MisfitModel:
-        """Factorise the covariance of the windows and whiten ``columns`` (M, n) with it."""
+    def build(
+        cls, data: FitData, size: float, growth: float, prior: Prior, columns: FloatArray
+    ) -> tuple[MisfitModel, FloatArray]:
+        """Factorise the covariance of the windows and solve it for ``columns``, shape (M, n).
+
+        Returns:
+            The model and ``R columns``: products of these with ``solved`` are inner products of columns under C^-1.
+        """
         amplitude = _amplitude(data.S, data.now, size, growth)
         correlation = np.exp(-np.diff(np.log(data.S)) / prior.misfit_length)
         innovation = np.sqrt(-np.expm1(2.0 * np.log(correlation)))
         diagonal = 1.0 / (amplitude * np.concatenate(([1.0], innovation)))
         below = -correlation / (innovation * amplitude[:-1])
         noise = data.variance + _LEAST_NOISE * amplitude**2
-        band = np.zeros((2, data.S.size))
-        band[0] = 1.0 + diagonal**2 * noise
-        band[0, 1:] += below**2 * noise[:-1]
-        band[1, :-1] = below * noise[:-1] * diagonal[:-1]
-        factor, failed = dpbtrf(band, lower=1, overwrite_ab=1)
+        on_diagonal = 1.0 + diagonal**2 * noise
+        on_diagonal[1:] += below**2 * noise[:-1]
+        *factors, failed = dpttrf(on_diagonal, below * noise[:-1] * diagonal[:-1])
         if failed:
             raise np.linalg.LinAlgError(
                 f"Expected a positive definite covariance, got leading minor {failed} that is not."
             )
-        model = cls(data, prior, size, growth, columns, diagonal, below, factor)
-        object.__setattr__(model, "whitened", model.whiten(columns))
-        return model
+        turn = diagonal[:, None], below[:, None]
+        turned = _turned(turn, columns)
+        solved = _solved(factors, turned)
+        return cls(data, prior, size, growth, solved, amplitude, turn, tuple(factors)), turned
 
     @property
     def log_determinant(self) -> float:
         """Log determinant of the windows' covariance [log of unit squared]."""
-        return float(2.0 * np.log(self._factor[0]).sum() - 2.0 * np.log(self._diagonal).sum())
-
-    def whiten(self, columns: FloatArray) -> FloatArray:
-        """Return ``F^-1 R columns`` for columns over the windows, shape (M, n)."""
-        white = self._diagonal[:, None] * columns
-        white[1:] += self._below[:, None] * columns[:-1]
-        return np.asarray(dtbtrs(self._factor, white, uplo="L")[0])
+        return float(np.log(self._factors[0]).sum() - 2.0 * np.log(self._turn[0]).sum())
 
     def predict(self, S: FloatArray, combine: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return how the windows inform the misfit at S.
@@ -95,11 +95,30 @@ class MisfitModel:
             posterior variance of the Q combinations [unit squared], shape (Q,).
         """
         here = _amplitude(S, self.data.now, self.size, self.growth)
-        there = _amplitude(self.data.S, self.data.now, self.size, self.growth)
-        white = self.whiten(_kernel(self.data.S, S, self.prior.misfit_length) * np.outer(there, here))
+        cross = _kernel(self.data.S, S, self.prior.misfit_length) * np.outer(self._sizes, here)
+        turned = _turned(self._turn, cross)
         prior_covariance = _kernel(S, S, self.prior.misfit_length) * np.outer(here, here)
-        variance = np.einsum("pq,pq->q", combine, prior_covariance @ combine) - ((white @ combine) ** 2).sum(axis=0)
-        return self.whitened.T @ white, np.maximum(variance, 0.0)
+        known = turned @ combine
+        variance = _inner(combine, prior_covariance @ combine) - _inner(known, _solved(self._factors, known))
+        return self.solved.T @ turned, np.maximum(variance, 0.0)
+
+
+def _turned(turn: tuple[FloatArray, FloatArray], columns: FloatArray) -> FloatArray:
+    """Return ``R columns``, shape (M, n)."""
+    diagonal, below = turn
+    turned = diagonal * columns
+    turned[1:] += below * columns[:-1]
+    return turned
+
+
+def _solved(factors: Sequence[FloatArray], turned: FloatArray) -> FloatArray:
+    """Return ``T^-1`` times columns over the windows, shape (M, n)."""
+    return np.asarray(dpttrs(*factors, turned)[0])
+
+
+def _inner(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Return the inner product of each column of x with that of y, shape (n,)."""
+    return np.asarray(np.einsum("mi,mi->i", x, y))
 
 
 def _amplitude(S: FloatArray, now: float, size: float, growth: float) -> FloatArray:

@@ -21,6 +21,8 @@ _MEAN_BINS, _SD_BINS = 26, 6
 _MANY = 64
 #: Largest share of a mixture that its lower bound may cut off.
 _MOST_CUT = 0.8
+#: Standard deviations beyond which a normal has nothing, and in which its quantiles are sought.
+_FAR = 9.0
 _ROOT_2_PI = float(np.sqrt(2.0 * np.pi))
 
 
@@ -32,8 +34,9 @@ class GaussianMixture:
         weights: Weights that sum to 1 [1], shape (C,).
         means: Means [unit of the quantity], shape (C, P).
         sds: Standard deviations, all > 0 [same unit], shape (C, P).
-        least: The quantities are known not to lie below this [same unit]: what the normals say there is cut off. A
-            quantity that has more than four fifths of its probability there belies it and is left as it is.
+        least: The quantities are known not to lie below this [same unit], a number or one of each, shape (P,): what
+            the normals say there is cut off. A quantity that has more than four fifths of its probability there belies
+            it and is left as it is.
 
     Example:
         >>> mixture = GaussianMixture(np.array([0.5, 0.5]), np.array([[-1.0], [1.0]]), np.array([[0.1], [0.1]]))
@@ -44,7 +47,7 @@ class GaussianMixture:
     weights: FloatArray
     means: FloatArray
     sds: FloatArray
-    least: float = -np.inf
+    least: float | FloatArray = -np.inf
 
     def cdf(self, x: ArrayLike) -> FloatArray:
         """Return P(quantity <= x) of each quantity [1], shape (P,); ``x`` broadcasts to (P,)."""
@@ -58,7 +61,9 @@ class GaussianMixture:
     @cached_property
     def _below(self) -> FloatArray:
         """Share of each normal mixture that is cut off, shape (P,)."""
-        if self.least == -np.inf:
+        if np.all(self.least == -np.inf):
+            return np.zeros(self.means.shape[1])
+        if ((self.least - self.means) / self.sds).max() < -_FAR:
             return np.zeros(self.means.shape[1])
         below = self._whole_cdf(self.least)
         return np.where(below <= _MOST_CUT, below, 0.0)
@@ -71,29 +76,13 @@ class GaussianMixture:
         """
         p = self._below + np.asarray(probabilities, dtype=np.float64)[:, None] * (1.0 - self._below)
         weights, means, sds = self._gathered()
-        low = np.broadcast_to((means - 9.0 * sds).min(axis=0), p.shape)
-        high = np.broadcast_to((means + 9.0 * sds).max(axis=0), low.shape)
-        for _ in range(_BISECTIONS):
-            middle = 0.5 * (low + high)
-            below = np.einsum("cp,qcp->qp", weights, ndtr((middle[:, None, :] - means) / sds)) < p
-            low, high = np.where(below, middle, low), np.where(below, high, middle)
-        x = 0.5 * (low + high)
-        for _ in range(_NEWTON):
-            z = (x[:, None, :] - means) / sds
-            excess = np.einsum("cp,qcp->qp", weights, ndtr(z)) - p
-            density = np.einsum("cp,qcp->qp", weights, np.exp(-0.5 * z**2) / (_ROOT_2_PI * sds))
-            low, high = np.where(excess < 0.0, x, low), np.where(excess < 0.0, high, x)
-            step = x - excess / np.maximum(density, 1e-300)
-            slack = 1e-3 * (high - low)  # a root at an end of the bracket may be overshot by rounding
-            inside = (step >= low - slack) & (step <= high + slack)
-            x = np.where(inside, np.clip(step, low, high), 0.5 * (low + high))
-        if weights.shape[0] == self.weights.size or x.shape[1] > _MANY:
-            return np.asarray(x)
+        x = _roots(weights, means, sds, p)
+        if weights.shape[-1] == self.weights.size or x.shape[1] > _MANY:
+            return x
         # One Newton step on the whole mixture takes back what gathering changed.
-        z = (x[:, None, :] - self.means) / self.sds
-        excess = np.einsum("c,qcp->qp", self.weights, ndtr(z)) - p
-        density = np.einsum("c,qcp->qp", self.weights, np.exp(-0.5 * z**2) / (_ROOT_2_PI * self.sds))
-        return np.asarray(x - np.clip(excess / np.maximum(density, 1e-300), -0.1 * self.sd(), 0.1 * self.sd()))
+        excess, density = _excess(self.weights, self.means.T, self.sds.T, x, p)
+        reach = 0.1 * self.sd()
+        return np.asarray(x - np.clip(excess / np.maximum(density, 1e-300), -reach, reach))
 
     def mean(self) -> FloatArray:
         """Return the mean of each quantity [its unit], shape (P,)."""
@@ -104,30 +93,65 @@ class GaussianMixture:
         return np.asarray(np.sqrt(np.einsum("c,cp->p", self.weights, self.sds**2 + (self.means - self.mean()) ** 2)))
 
     def _gathered(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return weights, means and sds of at most 156 normals per quantity, each (C', P).
+        """Return weights, means and sds of at most 156 normals per quantity, each (P, C').
 
         Normals of nearly equal mean and width are replaced by one of the same two moments.
         """
-        C, P = self.means.shape
+        means, sds = self.means.T, self.sds.T
+        P, C = means.shape
+        w = np.broadcast_to(self.weights, (P, C))
         bins = _MEAN_BINS * _SD_BINS
         if bins >= C:
-            return np.asarray(np.broadcast_to(self.weights[:, None], (C, P))), self.means, self.sds
-        low, log_sd = self.means.min(axis=0), np.log(self.sds)
-        by_mean = (self.means - low) / np.maximum(np.ptp(self.means, axis=0), 1e-300) * _MEAN_BINS
-        by_sd = (log_sd - log_sd.min(axis=0)) / np.maximum(np.ptp(log_sd, axis=0), 1e-300) * _SD_BINS
-        index = np.minimum(by_mean.astype(int), _MEAN_BINS - 1) * _SD_BINS + np.minimum(by_sd.astype(int), _SD_BINS - 1)
-        index = index + np.arange(P) * bins
-        w = np.broadcast_to(self.weights[:, None], (C, P))
-        sums = [
-            np.bincount(index.ravel(), weights=x.ravel(), minlength=bins * P).reshape(P, bins).T
-            for x in (w, w * (self.means - low), w * (self.sds**2 + (self.means - low) ** 2))
-        ]
-        filled = sums[0] > 0.0
-        weight = np.where(filled, sums[0], 1.0)
-        mean = sums[1] / weight
-        variance = np.where(filled, np.maximum(sums[2] / weight - mean**2, 0.0), 0.0)
-        least = self.sds.min(axis=0)
-        gathered_sds = np.sqrt(np.maximum(variance, least**2))
-        used = filled.any(axis=1)
-        gathered = np.asarray(sums[0], dtype=np.float64), np.where(filled, mean, 0.0) + low, gathered_sds
-        return gathered[0][used], gathered[1][used], gathered[2][used]
+            return w, means, sds
+        low, log_sd = means.min(axis=1, keepdims=True), np.log(sds)
+        above = means - low
+        index = _bin(above, _MEAN_BINS) * _SD_BINS + _bin(log_sd - log_sd.min(axis=1, keepdims=True), _SD_BINS)
+        index = (index + bins * np.arange(P)[:, None]).ravel()
+        weight, first, second = (
+            np.bincount(index, weights=x.ravel(), minlength=bins * P).reshape(P, bins)
+            for x in (w, w * above, w * (sds**2 + above**2))
+        )
+        used = (weight > 0.0).any(axis=0)
+        weight, first, second = weight[:, used], first[:, used], second[:, used]
+        whole = np.where(weight > 0.0, weight, 1.0)
+        mean = first / whole
+        variance = np.maximum(second / whole - mean**2, sds.min(axis=1, keepdims=True) ** 2)
+        return np.asarray(weight, dtype=np.float64), np.asarray(mean + low), np.asarray(np.sqrt(variance))
+
+
+def _bin(x: FloatArray, n: int) -> NDArray[np.intp]:
+    """Return in which of n even bins, from 0 to the largest of each row, each x lies, shape (P, C)."""
+    return np.asarray(np.minimum((x / np.maximum(x.max(axis=1, keepdims=True), 1e-300) * n).astype(np.intp), n - 1))
+
+
+def _excess(
+    weights: FloatArray, means: FloatArray, sds: FloatArray, x: FloatArray, p: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return by how much the CDF at x (Q, P) lies above p, and the density there, of normals of shape (P, C)."""
+    z = (x[:, :, None] - means) / sds
+    density = np.einsum("qpc,pc->qp", np.exp(-0.5 * z**2), weights / (_ROOT_2_PI * sds))
+    return _sum(weights, ndtr(z)) - p, density
+
+
+def _sum(weights: FloatArray, values: FloatArray) -> FloatArray:
+    """Return the weighted sum over the normals of values (Q, P, C)."""
+    return np.asarray(np.einsum("qpc,pc->qp" if weights.ndim == 2 else "qpc,c->qp", values, weights))
+
+
+def _roots(weights: FloatArray, means: FloatArray, sds: FloatArray, p: FloatArray) -> FloatArray:
+    """Return where the CDF of normals, shape (P, C), is p (Q, P)."""
+    low = np.broadcast_to((means - _FAR * sds).min(axis=1), p.shape)
+    high = np.broadcast_to((means + _FAR * sds).max(axis=1), p.shape)
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        below = _sum(weights, ndtr((middle[:, :, None] - means) / sds)) < p
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    x = 0.5 * (low + high)
+    for _ in range(_NEWTON):
+        excess, density = _excess(weights, means, sds, x, p)
+        low, high = np.where(excess < 0.0, x, low), np.where(excess < 0.0, high, x)
+        step = x - excess / np.maximum(density, 1e-300)
+        slack = 1e-3 * (high - low)  # a root at an end of the bracket may be overshot by rounding
+        inside = (step >= low - slack) & (step <= high + slack)
+        x = np.where(inside, np.clip(step, low, high), 0.5 * (low + high))
+    return np.asarray(x)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from lightning_scaling.fit.annealing import Annealing
 from lightning_scaling.fit.data import FitData
 from lightning_scaling.fit.decay import HiddenDecay
+from lightning_scaling.fit.grid import Grid
 from lightning_scaling.fit.misfit import MisfitModel
 from lightning_scaling.fit.mixture import GaussianMixture
-from lightning_scaling.fit.power import power_basis
 from lightning_scaling.fit.prior import Prior
 from lightning_scaling.fit.rise import Rise
 from lightning_scaling.schedule import LRSchedule
@@ -38,12 +41,10 @@ class Posterior:
         annealing: The annealing term of the run's schedule.
         prior: The prior that was used.
         models: Misfit models, one per size and growth.
-        model: Index of each law's misfit model, shape (K,).
+        model: Index of each law's misfit model, never falling, shape (K,).
         weights: Weight of each law, summing to 1, shape (K,).
-        alpha: Exponent alpha_S of each law [1].
-        delay: What the beginning of the run has cost in each law, as a share of the present [1].
-        n_basis: Number of points (alpha, delay) in the grid.
-        basis: Index of (alpha, delay) in the grid.
+        grid: The exponents and delays that were tried.
+        basis: Index of (alpha, delay) in the grid, shape (K,).
         response: Index of each law's response.
         node: Index of the normal of the prior that each law's b began from.
         b: Loss that a full decay brings [unit of the loss].
@@ -64,9 +65,7 @@ class Posterior:
     models: tuple[MisfitModel, ...]
     model: NDArray[np.intp]
     weights: FloatArray
-    alpha: FloatArray
-    delay: FloatArray
-    n_basis: int
+    grid: Grid
     basis: NDArray[np.intp]
     response: NDArray[np.intp]
     node: NDArray[np.intp]
@@ -79,6 +78,27 @@ class Posterior:
     surprise: float = 0.0
     beyond: HiddenDecay | Rise | None = None
     calibration: tuple[float, float] | None = None
+
+    @property
+    def alpha(self) -> FloatArray:
+        """Exponent alpha_S of each law [1], shape (K,)."""
+        return self.grid.alpha[self.basis]
+
+    @property
+    def delay(self) -> FloatArray:
+        """What the beginning of the run has cost in each law, as a share of the present [1], shape (K,)."""
+        return self.grid.delay[self.basis]
+
+    @property
+    def n_basis(self) -> int:
+        """Number of points (alpha, delay) in the grid."""
+        return self.grid.alpha.size
+
+    @cached_property
+    def laws_of(self) -> tuple[slice, ...]:
+        """Which laws belong to each misfit model."""
+        ends = np.searchsorted(self.model, np.arange(len(self.models) + 1))
+        return tuple(slice(int(first), int(last)) for first, last in pairwise(ends))
 
     @property
     def schedule(self) -> LRSchedule:
@@ -115,20 +135,20 @@ class Posterior:
         each = np.eye(steps.size)
         c = each if combine is None else np.asarray(combine, dtype=np.float64)
         means, sds = self._by_law(steps, np.concatenate((c, each), axis=1) if combine is not None else c)
-        (means, _), (sds, alone) = (np.split(x, [c.shape[1]], axis=1) for x in (means, sds))
+        means, sds, alone = means[: c.shape[1]], sds[: c.shape[1]], sds[-steps.size :]
         weights = self.weights
         chance, factor = self.prior.persistence
         if abs(self.surprise) > _NO_SURPRISE:
             ramp = np.clip((steps - self.data.now) / (_RAMP * self.data.now), 0.0, 1.0)
-            shift = factor * self.surprise * ((sds if combine is None else alone) * ramp @ c)
+            shift = factor * self.surprise * (c.T @ (alone * ramp[:, None]))
             weights = np.concatenate(((1.0 - chance) * weights, chance * weights))
-            means, sds = np.concatenate((means, means + shift)), np.tile(sds, (2, 1))
+            means, sds = np.concatenate((means, means + shift), axis=1), np.tile(sds, 2)
         if self.beyond is not None:
             above = self._beyond(self.beyond, steps) @ c
             weights = np.outer(self.beyond.weight, weights).ravel()
-            means = (means + above[:, None, :]).reshape(-1, c.shape[1])
-            sds = np.tile(sds, (above.shape[0], 1))
-        mixture = GaussianMixture(weights, means, sds, self.least if combine is None else -np.inf)
+            means = (means[:, None, :] + above.T[:, :, None]).reshape(c.shape[1], -1)
+            sds = np.tile(sds, above.shape[0])
+        mixture = GaussianMixture(weights, means.T, sds.T, self.least if combine is None else -np.inf)
         return mixture if self.calibration is None else self._calibrated(mixture, steps, c)
 
     def _calibrated(self, mixture: GaussianMixture, steps: FloatArray, c: FloatArray) -> GaussianMixture:
@@ -146,32 +166,38 @@ class Posterior:
         if isinstance(beyond, HiddenDecay):
             return beyond.above(steps)
         means, _ = self._by_law(np.array([self.data.now]), np.eye(1))
-        return beyond.above(steps, float(self.weights @ means[:, 0]))
+        return beyond.above(steps, float(self.weights @ means[0]))
 
     def _by_law(self, steps: FloatArray, c: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return mean and standard deviation of each law, shape (K, Q), of Q combinations ``c`` (P, Q) of P losses."""
-        z_now = max(float(self.schedule.summed(self.data.now)), 1e-9)
-        phi = power_basis(self.schedule.summed(steps), z_now, self.alpha, self.delay).T
-        a = self.annealing.at(steps)[:, self.response].T
-        means, variances = np.empty((self.weights.size, c.shape[1])), np.empty((self.weights.size, c.shape[1]))
-        for m, model in enumerate(self.models):
-            law = self.model == m
+        """Return mean and standard deviation of each law, shape (Q, K), of Q combinations ``c`` (P, Q) of P losses.
+
+        There are far more laws than steps, so they run along the last axis, which is the fast one.
+        """
+        phi, a = self._power_laws(self.schedule.summed(steps)), self.annealing.at(steps)[:, self.response]
+        means, variances = np.empty((c.shape[1], self.weights.size)), np.empty((c.shape[1], self.weights.size))
+        for law, model in zip(self.laws_of, self.models, strict=True):
             pull, unexplained = model.predict(steps, c)
             # Rows of pull: the constant, the data, the power laws, the responses (none where the rate never falls).
-            pull_phi = pull[2 + self.basis[law]]
+            pull_1, pull_y = pull[:2, :, None]
+            pull_phi = pull.T[:, 2 + self.basis[law]]
             has_decay = pull.shape[0] > 2 + self.n_basis
-            pull_a = pull[2 + self.n_basis + self.response[law]] if has_decay else np.zeros_like(pull_phi)
-            E, A, b = (x[law, None] for x in (self.E, self.A, self.b))
-            here = E + A * phi[law] - b * a[law] + pull[1] - E * pull[0] - A * pull_phi + b * pull_a
-            means[law] = self.data.present * c.sum(axis=0) + here @ c
-            c_E, c_A = np.broadcast_to((1.0 - pull[0]) @ c, (int(law.sum()), c.shape[1])), (phi[law] - pull_phi) @ c
-            v_EE, v_EA, v_AA = (self.covariance[law, k, None] for k in range(3))
-            c_b = c_E * self.per_b[law, :1] + c_A * self.per_b[law, 1:] - (a[law] - pull_a) @ c
+            pull_a = pull.T[:, 2 + self.n_basis + self.response[law]] if has_decay else np.zeros_like(pull_phi)
+            E, A, b = self.E[law], self.A[law], self.b[law]
+            here = E + A * phi[:, law] - b * a[:, law] + pull_y - E * pull_1 - A * pull_phi + b * pull_a
+            means[:, law] = self.data.present * c.sum(axis=0)[:, None] + c.T @ here
+            c_E, c_A = c.T @ (1.0 - pull_1), c.T @ (phi[:, law] - pull_phi)
+            v_EE, v_EA, v_AA = self.covariance[law].T
+            c_b = c_E * self.per_b[law, 0] + c_A * self.per_b[law, 1] - c.T @ (a[:, law] - pull_a)
             given_b = c_E**2 * v_EE + 2.0 * c_E * c_A * v_EA + c_A**2 * v_AA
-            variances[law] = given_b + c_b**2 * self.b_variance[law, None] + unexplained
+            variances[:, law] = given_b + c_b**2 * self.b_variance[law] + unexplained[:, None]
         # Two seeds differ in level: the floor is for losses, not for differences within one run.
         floor = np.maximum(self.floor * np.abs(c.sum(axis=0)), 1e-12 * self.data.slope)
-        return means, np.sqrt(np.maximum(variances, 0.0) + floor**2)
+        return means, np.sqrt(np.maximum(variances, 0.0) + floor[:, None] ** 2)
+
+    def _power_laws(self, z: FloatArray) -> FloatArray:
+        """Return phi of each law at summed learning rates z (P,) relative to its peak [1], shape (P, K)."""
+        z_now = max(float(self.schedule.summed(self.data.now)), 1e-9)
+        return self.grid.power_laws(z, z_now)[:, self.basis]
 
     def elsewhere(self, schedule: LRSchedule, S: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return mean and variance of what the law says of the loss of a like run under another schedule.
@@ -182,8 +208,7 @@ class Posterior:
             schedule: Learning rate of all steps, relative to the same peak.
             S: Steps [steps], shape (P,).
         """
-        z_now = max(float(self.schedule.summed(self.data.now)), 1e-9)
-        phi = power_basis(schedule.summed(S), z_now, self.alpha, self.delay).T
+        phi = self._power_laws(schedule.summed(S)).T
         a = Annealing(schedule, self.prior.responses).at(S)[:, self.response].T
         means = self.data.present + self.E[:, None] + self.A[:, None] * phi - self.b[:, None] * a
         v_EE, v_EA, v_AA = (self.covariance[:, k, None] for k in range(3))
@@ -194,8 +219,7 @@ class Posterior:
 
     def converged(self) -> GaussianMixture:
         """Predict the loss for S to infinity at this N, with the learning rate decayed as at the planned end."""
-        end = np.array([float(self.schedule.horizon)])
-        a = self.annealing.at(end)[0, self.response]
+        a = self.annealing.at_end[self.response]
         misfit = np.array([model.size for model in self.models])[self.model]
         means = self.data.present + self.E - self.b * a
         by_b = (self.per_b[:, 0] - a) ** 2 * self.b_variance
@@ -214,16 +238,16 @@ class Posterior:
 
     def decay_to_come(self) -> float:
         """Return the median of what the rest of the decay of the learning rate will bring [unit of the loss]."""
-        now, end = self.annealing.at(np.array([self.data.now, float(self.schedule.horizon)]))
+        now, end = self.annealing.at(np.array([self.data.now]))[0], self.annealing.at_end
         left = (end - now)[self.response]
         if not left.any():
             return 0.0
         sds = np.maximum(np.abs(left) * np.sqrt(self.b_variance), 1e-12 * self.data.slope)
         return float(GaussianMixture(self.weights, (self.b * left)[:, None], sds[:, None]).quantiles([0.5])[0, 0])
 
-    def quantile(self, values: FloatArray, probability: float) -> float:
-        """Return a quantile of a number that each law has, such as ``alpha``, shape (K,)."""
+    def quantiles(self, values: FloatArray, probabilities: Sequence[float]) -> FloatArray:
+        """Return quantiles, shape (Q,), of a number that each law has, such as ``alpha``, shape (K,)."""
         order = np.argsort(values, kind="stable")
         cumulated = np.cumsum(self.weights[order])
         # Half of each law's weight lies on either side of its value: interpolating there leaves no steps of the grid.
-        return float(np.interp(probability, cumulated - 0.5 * self.weights[order], values[order]))
+        return np.interp(probabilities, cumulated - 0.5 * self.weights[order], values[order])

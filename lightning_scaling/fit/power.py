@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["effective_time", "power_basis"]
+__all__ = ["effective_time", "log_time", "power_basis", "power_of"]
 
 FloatArray = NDArray[np.float64]
 
@@ -54,7 +54,16 @@ def power_basis(z: FloatArray, z_now: float, alpha: FloatArray, delay: FloatArra
         >>> power_basis(np.array([25.0, 100.0, 400.0]), 100.0, np.array([0.5]), np.zeros(1)).ravel().tolist()
         [2.0, 1.0, 0.5]
     """
+    return power_of(log_time(z, z_now, delay), alpha)
+
+
+def log_time(z: FloatArray, z_now: float, delay: FloatArray) -> FloatArray:
+    r"""Return :math:`\ln(\zeta/\zeta_{now})`, shape (P, I), of summed rates z (P,) with delays (I,) as above."""
     x = np.maximum(z / z_now, 1e-9)[:, None]
-    ratio = np.maximum(effective_time(x, delay) / effective_time(np.ones(1), delay), 1e-30)
+    return np.log(np.maximum(effective_time(x, delay) / effective_time(np.ones(1), delay), 1e-30))
+
+
+def power_of(log_time: FloatArray, alpha: FloatArray) -> FloatArray:
+    """Return phi at the log of a time relative to the present, with exponents that broadcast with it."""
     with np.errstate(over="ignore"):
-        return np.asarray(np.minimum(ratio**-alpha, _CEILING))
+        return np.asarray(np.minimum(np.exp(-alpha * log_time), _CEILING))

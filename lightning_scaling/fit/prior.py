@@ -27,8 +27,14 @@ class Prior:
         decay_share: The same as a share of the present loss, where losses are positive [1]; the smaller of both counts
             (half their harmonic mean).
         decay_spread: Scale of log b, which has the tails of Student's t.
+        decay_most: Largest median of the normals that make up the distribution of b, as a share of a positive loss [1].
         decay_none: Probability that a decay brings nothing.
         slope_exponent: Exponent with which the slope is taken to shrink up to the end [1].
+        bounded: A positive loss is near a bound, such as the entropy of a text, where it has come down by no more than
+            this factor, and single losses scatter by no more than this share of it [1].
+        unbounded: What is believed of others, whose decays bring more: how far beyond that, in e-folds of both
+            together, it takes for 1 - 1/e of it; factor on ``decay_share``; what is added to ``decay_spread``, to the
+            probability of ``hidden_decay`` and to its standard deviation.
         hidden_decay: Where the schedule is not known: the probability that the rate will fall all the same, and the
             standard deviation of the log of what that brings.
         misfits: Grid of the size of d, what the law does not say, now, in units of g; all of equal weight.
@@ -52,9 +58,12 @@ class Prior:
     decay: float = 2.0
     decay_share: float = 0.055
     decay_spread: float = 0.33
+    decay_most: float = 0.6
     decay_none: float = 0.01
     slope_exponent: float = 0.35
-    hidden_decay: tuple[float, float] = (0.12, 1.0)
+    bounded: tuple[float, float] = (4.0, 0.06)
+    unbounded: tuple[float, float, float, float, float] = (0.3, 2.0, 1.0, 0.15, 0.5)
+    hidden_decay: tuple[float, float] = (0.2, 1.0)
     misfits: tuple[float, ...] = (0.02, 0.08)
     growths: tuple[float, ...] = (1.0, 2.5)
     trust: float = 0.65

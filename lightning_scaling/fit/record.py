@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,44 +75,60 @@ def fit(curve: LossCurve, schedule: LRSchedule, prior: Prior, kin: Kin | None = 
     """
     positive = bool(curve.L.min() > _SMALLEST)
     annealing = Annealing(schedule, prior.responses)
+    data = _reduce(curve, prior)
+    belief = DecayBelief.before(data, schedule, prior, decays=annealing.any, positive=positive, kin=kin)
+    solved = partial(solve, annealing=annealing, positive=positive, kin=kin)
+    surprises = _surprises(curve, data, solved, belief, prior)
+    scale = _scale(surprises, prior)
+    scaled = replace(prior, misfits=tuple(scale * size for size in prior.misfits))
+    rise = Rise.of(data, schedule)
+    posterior = solved(data if rise is None else rise.without(data), decay=belief, prior=scaled)
+    beyond = rise or HiddenDecay.of(data, schedule, prior, positive=positive)
+    newest = float(np.clip(surprises[-1], -LASTING, LASTING)) if surprises and rise is None else 0.0
+    return Fit(replace(posterior, surprise=newest, beyond=beyond), surprises, scale)
+
+
+def _surprises(
+    curve: LossCurve, data: FitData, solved: partial[Posterior], belief: DecayBelief, prior: Prior
+) -> tuple[float, ...]:
+    """Forecast the present from earlier shares of it, and return by how many sigmas it came out above, oldest first."""
+    annealing: Annealing = solved.keywords["annealing"]
     now = float(max(curve.step, curve.S[-1]))
     recent = curve.S >= RECENT * now
     if not recent.any():
         recent[-1] = True
     weight = curve.count[recent]
     actual, at = (float(np.average(x[recent], weights=weight)) for x in (curve.L, curve.S))
-    data = _reduce(curve, prior)
-    belief = DecayBelief.before(data, schedule, prior, decays=annealing.any, positive=positive, kin=kin)
+    error = _standard_error(curve, recent)
     middle = middling(prior)
     # What the present has taught of the decay is no surprise about the law, so the earlier forecasts are given it.
     known = belief
     if annealing.any and annealing.at(np.array([now])).max() > BEGUN:
-        seen = solve(data, annealing, belief, middle, positive=positive, kin=kin)
+        seen = solved(data, decay=belief, prior=middle)
         known = belief.after(seen.response, seen.node, seen.b, np.sqrt(seen.b_variance), seen.weights)
     surprises = []
     for share in ORIGINS:
         part = curve.until(share * now)
         # A rate that rises again undoes what its fall had brought: no forecast is held against that.
-        if len(part) < MIN_POINTS or _rises(schedule, share * now, now):
+        if len(part) < MIN_POINTS or _rises(annealing.schedule, share * now, now):
             continue
         then = _reduce(part, prior)
         if then.S.size < MIN_WINDOWS:
             continue
-        guess = solve(then, annealing, known, middle, positive=positive, kin=kin).loss([at])
-        noise = max(then.step_noise / np.sqrt(weight.size), _standard_error(curve, recent))
+        guess = solved(then, decay=known, prior=middle).loss([at])
+        noise = max(then.step_noise / float(np.sqrt(weight.size)), error)
         surprises.append((actual - float(guess.mean()[0])) / float(np.hypot(guess.sd()[0], noise)))
-    r = np.clip(surprises, -CLIP, CLIP) if surprises else np.zeros(0)
+    return tuple(surprises)
+
+
+def _scale(surprises: tuple[float, ...], prior: Prior) -> float:
+    """Return the factor on the misfit sizes that surprises ask for [1]."""
+    r = np.clip(surprises, -CLIP, CLIP)
     nu, s_0 = prior.record
-    scale = float(np.sqrt((nu * s_0**2 + float(np.sum(r**2))) / (nu + r.size)))
-    scaled = replace(prior, misfits=tuple(scale * size for size in prior.misfits))
-    rise = Rise.of(data, schedule)
-    law = data if rise is None else rise.without(data)
-    posterior = solve(law, annealing, belief, scaled, positive=positive, kin=kin)
-    beyond = rise or HiddenDecay.of(data, schedule, prior, positive=positive)
-    newest = float(np.clip(surprises[-1], -LASTING, LASTING)) if surprises and rise is None else 0.0
-    return Fit(replace(posterior, surprise=newest, beyond=beyond), tuple(float(x) for x in surprises), scale)
+    return float(np.sqrt((nu * s_0**2 + float(np.sum(r**2))) / (nu + r.size)))
 
 
+@lru_cache(maxsize=4)
 def middling(prior: Prior) -> Prior:
     """Return the prior with one misfit of middling size and growth, which is enough to look back with."""
     size, growth = float(np.exp(np.mean(np.log(prior.misfits)))), float(np.mean(prior.growths))

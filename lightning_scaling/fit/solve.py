@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr
+from scipy.special import log_ndtr, ndtr
 
 from lightning_scaling.fit.annealing import Annealing
 from lightning_scaling.fit.data import FitData
@@ -16,7 +16,6 @@ from lightning_scaling.fit.grid import Grid
 from lightning_scaling.fit.kin import Kin
 from lightning_scaling.fit.misfit import MisfitModel
 from lightning_scaling.fit.posterior import Posterior
-from lightning_scaling.fit.power import power_basis
 from lightning_scaling.fit.prior import Prior
 
 __all__ = ["solve"]
@@ -25,6 +24,8 @@ FloatArray = NDArray[np.float64]
 
 #: Grid points below this weight, relative to the largest, are dropped.
 _NEGLIGIBLE = 1e-2
+#: Standard deviations from zero beyond which there is no doubt, to the last digit of a log weight, on which side it is.
+_CERTAIN = 9.0
 #: Weak prior of E about the present loss, in slopes.
 _E_SPREAD = 30.0
 
@@ -49,18 +50,21 @@ class _Solved:
         """Return the log of the probability of a limit above zero, with E from the present loss and a at the end."""
         limit = present + self.E - self.b * a_end
         sd = np.sqrt(self.covariance[0] + (self.E_per_b - a_end) ** 2 * self.b_variance)
-        return np.asarray(log_ndtr(limit / sd))
+        return _log_above_zero(limit, sd)
 
 
-def _regress(model: MisfitModel, alpha: FloatArray, decay: DecayBelief) -> _Solved:
+def _regress(model: MisfitModel, turned: FloatArray, alpha: FloatArray, decay: DecayBelief) -> _Solved:
     """Regress y on 1, phi and -a under the normal priors of E, A and b, at every grid point at once.
 
     Given b the posterior of (E, A) is normal with a mean that is linear in b, and what is left over is quadratic in it.
+    ``turned`` are the columns of the windows as `MisfitModel.build` returns them.
     """
-    prior, slope, W = model.prior, model.data.slope, model.whitened
+    prior, slope = model.prior, model.data.slope
     last, J = 2 + alpha.size, decay.b.shape[0]
     # Inner products of the constant, the data and the responses with every column, and of every column with itself.
-    G, own = np.einsum("mi,mj->ij", W[:, [0, 1, *range(last, last + J)]], W), np.einsum("mi,mi->i", W, W)
+    # Too small a product for the matrix library to start threads.
+    G = turned.T[[0, 1, *range(last, last + J)]] @ model.solved
+    own = np.einsum("mi,mi->i", turned, model.solved)
     i, j = slice(2, last), slice(last, last + J)
     m_A, s_A = (x * slope / alpha for x in prior.excess)
     p_EE, p_EA, p_AA = own[0] + 1.0 / (_E_SPREAD * slope) ** 2, G[0, i], own[i] + 1.0 / s_A**2
@@ -79,8 +83,22 @@ def _regress(model: MisfitModel, alpha: FloatArray, decay: DecayBelief) -> _Solv
     log_evidence = log_evidence - (0.5 * np.log(det) + np.log(s_A))[:, None, None]
     E, A, E_per_b, A_per_b, v_EE, v_EA, v_AA = (x[:, :, None] for x in (E, A, E_per_b, A_per_b, v_EE, v_EA, v_AA))
     E, A = E + E_per_b * b, A + A_per_b * b
-    sd_A = np.sqrt(v_AA + A_per_b**2 / precision)
-    return _Solved(log_evidence + log_ndtr(A / sd_A), b, 1.0 / precision, E, A, E_per_b, A_per_b, (v_EE, v_EA, v_AA))
+    log_weight = log_evidence + _log_above_zero(A, np.sqrt(v_AA + A_per_b**2 / precision))
+    return _Solved(log_weight, b, 1.0 / precision, E, A, E_per_b, A_per_b, (v_EE, v_EA, v_AA))
+
+
+def _log_above_zero(mean: FloatArray, sd: FloatArray) -> FloatArray:
+    """Return the log of the probability that a normal is above zero, to the last digit of a log weight.
+
+    It is 0 far above zero, and no series is needed but far below.
+    """
+    z = mean / sd
+    log = np.zeros(z.shape)
+    below = z < -_CERTAIN
+    doubtful = ~(below | (z >= _CERTAIN))
+    log[below] = log_ndtr(z[below])
+    log[doubtful] = np.log(ndtr(z[doubtful]))
+    return log
 
 
 def _shares(evidence: FloatArray, trust: float) -> FloatArray:
@@ -125,41 +143,37 @@ def solve(
     schedule, J = annealing.schedule, decay.b.shape[0]
     z_now = max(float(schedule.summed(data.now)), 1e-9)
     grid = Grid.of(prior, kin, z_now)
-    alpha, delay = grid.alpha, grid.delay
-    phi = power_basis(schedule.summed(data.S), z_now, alpha, delay)
-    a_data, a_end = annealing.at(data.S), annealing.at(np.array([float(schedule.horizon)]))[0, :J, None]
-    ones, y = np.ones((data.S.size, 1)), (data.y - data.present)[:, None]
-    columns = np.concatenate((ones, y, phi, a_data[:, :J]), axis=1)
+    phi, a = grid.power_laws(schedule.summed(data.S), z_now), annealing.at(data.S)[:, :J]
+    columns = np.concatenate(([np.ones(data.S.size), data.y - data.present], phi.T, a.T)).T
     log_prior = grid.log_weight[:, None, None] + decay.log_weight
     if kin is not None:
         log_prior = np.where(grid.family[:, None, None] == decay.family, log_prior, -np.inf)
     models: list[MisfitModel] = []
     laws: list[tuple[NDArray[Any], ...]] = []
     for size in prior.misfits:
-        solved, log_weights = [], []
-        for growth in prior.growths:
-            model = MisfitModel.build(data, size * data.slope, growth, prior, columns)
-            one = _regress(model, alpha, decay)
-            log_weight = one.log_weight + log_prior
-            if positive:
-                log_weight = log_weight + one.log_positive(data.present, a_end)
-            models.append(model)
-            solved.append(one)
-            log_weights.append(log_weight - 0.5 * model.log_determinant)
-        laws += _weighed(solved, log_weights, prior, len(models) - len(solved))
+        built = [MisfitModel.build(data, size * data.slope, growth, prior, columns) for growth in prior.growths]
+        solved = [_regress(model, turned, grid.alpha, decay) for model, turned in built]
+        log_weights = [one.log_weight + log_prior for one in solved]
+        if positive:
+            a_end = annealing.at_end[:J, None]
+            limits = [one.log_positive(data.present, a_end) for one in solved]
+            log_weights = [x + limit for x, limit in zip(log_weights, limits, strict=True)]
+        log_weights = [x - 0.5 * model.log_determinant for x, (model, _) in zip(log_weights, built, strict=True)]
+        laws += _weighed(solved, log_weights, prior, len(models))
+        models += [model for model, _ in built]
+    return _posterior(laws, grid, data=data, annealing=annealing, prior=prior, models=tuple(models))
+
+
+def _posterior(laws: list[tuple[NDArray[Any], ...]], grid: Grid, **known: Any) -> Posterior:
+    """Return the mixture of the laws of all misfits."""
     weight, index, i, j, k, b, b_variance, E, A, per_b, covariance = (
         np.concatenate(part) for part in zip(*laws, strict=True)
     )
     return Posterior(
-        data=data,
-        annealing=annealing,
-        prior=prior,
-        models=tuple(models),
+        **known,
         model=index,
         weights=weight,
-        alpha=alpha[i],
-        delay=delay[i],
-        n_basis=alpha.size,
+        grid=grid,
         basis=i,
         response=j,
         node=k,
@@ -185,9 +199,10 @@ def _weighed(
 
 def _kept(one: _Solved, m: int, weight: FloatArray, share: float) -> tuple[NDArray[Any], ...]:
     """Return the laws that count under misfit model m, with weights that sum to its share."""
-    weight = np.where(weight > _NEGLIGIBLE, weight, 0.0)
-    i, j, k = np.nonzero(weight)
+    kept = np.flatnonzero(weight > _NEGLIGIBLE)
+    i, j, k = np.unravel_index(kept, weight.shape)
+    weights = weight.ravel()[kept]
+    linear = (x.ravel()[kept] for x in (one.b, one.b_variance, one.E, one.A))
     per_b = np.stack((one.E_per_b[i, j, 0], one.A_per_b[i, j, 0]), axis=1)
     covariance = np.stack([v[i, 0, 0] for v in one.covariance], axis=1)
-    linear = (x[i, j, k] for x in (one.b, one.b_variance, one.E, one.A))
-    return share * weight[i, j, k] / weight.sum(), np.full(i.size, m), i, j, k, *linear, per_b, covariance
+    return share * weights / weights.sum(), np.full(i.size, m), i, j, k, *linear, per_b, covariance

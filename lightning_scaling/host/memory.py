@@ -10,7 +10,7 @@ from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
 from lightning_scaling.forecast import forecast
 from lightning_scaling.host.settings import Settings
-from lightning_scaling.ledger import ForecastLedger, recent_error, recent_loss
+from lightning_scaling.ledger import ForecastLedger, recent_loss
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.store import RunStore, StoredRun
 from lightning_scaling.store.writing import new_id
@@ -135,7 +135,7 @@ class Memory:
         def write() -> None:
             forecasts, derived = ForecastLedger.from_state(state), None
             if finished:
-                found = score(forecasts, recent_loss(curve), recent_error(curve))
+                found = score(forecasts, recent_loss(curve))
                 derived = None if found is None else {KEY: found}
             self._store.add(
                 curve,

@@ -117,7 +117,7 @@ def _score(entry: Any) -> _Score | None:
     if isinstance(entry, StoredRun):
         if entry.final_loss is None:
             return None
-        return _Score(tuple(errors_in_sigmas(entry.forecasts, entry.final_loss, entry.final_loss_error)))
+        return _Score(tuple(errors_in_sigmas(entry.forecasts, entry.final_loss)))
     if isinstance(entry, Mapping) and {"n", "held", "level"} <= set(entry):
         return _Score(n=int(entry["n"]), held=int(entry["held"]), level=float(entry["level"]))
     if isinstance(entry, tuple) and len(entry) == 2 and not isinstance(entry[1], ForecastRecord):

@@ -188,7 +188,7 @@ def _judged(story: RunStory) -> list[tuple[float, Interval, float, bool]]:
         if math.isnan(story.truth) or horizon is None or not _counts(record.verdict, record.horizon, horizon, loss):
             continue
         off = float(loss.mid) - story.truth
-        found.append((record.step / horizon, loss, off, holds(loss, story.truth, story.error)))
+        found.append((record.step / horizon, loss, off, holds(loss, story.truth)))
     return found
 
 
@@ -220,7 +220,7 @@ def _ledger(story: RunStory) -> Markup:
         said = _bounds(loss, level) if usable else "none"
         row: list[Part] = [f"{100.0 * record.step / horizon:.0f} %", thousands(record.step), said]
         if known and _counts(record.verdict, record.horizon, horizon, loss):
-            inside = holds(loss, story.truth, story.error)
+            inside = holds(loss, story.truth)
             mark = tag("span", "yes" if inside else "no", class_=f"mark {'good' if inside else 'bad'}")
             row += [f"{float(loss.mid) - story.truth:+.2g}", mark]
         elif known:
@@ -237,7 +237,7 @@ def _ledger(story: RunStory) -> Markup:
         if story.remade
         else "As they were made while the run went on; of each tenth the newest."
     )
-    noise = " The end is a mean of noisy steps; “inside” allows for that." if known and story.error > 0.0 else ""
+    noise = " The end is a mean of noisy steps; the intervals allow for that." if known and story.error > 0.0 else ""
     return section(title, table(head, cells, title, left=(2, len(head) - 1)), tag("p", made + noise, class_="note"))
 
 

@@ -136,7 +136,7 @@ def _tenths(finished: Iterable[StoredRun]) -> tuple[Tenth, ...]:
             half = float(loss.half_width)
             if record.verdict.usable and record.horizon == horizon and math.isfinite(half):
                 error = abs(float(loss.mid) - truth)
-                found.setdefault(tenth, []).append((holds(loss, truth, run.final_loss_error), error, half))
+                found.setdefault(tenth, []).append((holds(loss, truth), error, half))
     rows = []
     for tenth, cases in sorted(found.items()):
         held, errors, halves = zip(*cases, strict=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lightning_scaling.ledger import holds
 from lightning_scaling.review import BASELINES, Comparison, Look, Outcome, Replay, RuleScore, SpeedUp, Stop
 from lightning_scaling.units import thousands
 
@@ -107,9 +108,7 @@ def _stop_row(stop: Stop) -> list[str]:
 def _inside(look: Look, found: Replay) -> str:
     if not look.usable or math.isnan(found.truth):
         return ""
-    # The truth is a mean of noisy steps, which the forecast is not asked to know.
-    slack = 1.645 * found.error
-    return "yes" if look.final_loss.low - slack <= found.truth <= look.final_loss.high + slack else "no"
+    return "yes" if holds(look.final_loss, found.truth) else "no"
 
 
 def _percent(share: float) -> str:

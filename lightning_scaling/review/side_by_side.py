@@ -13,7 +13,7 @@ from lightning_scaling.curve import LossCurve
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.interval import Interval
-from lightning_scaling.readout import interval_of
+from lightning_scaling.readout import interval_of, last_part
 from lightning_scaling.review.ending import ended
 
 __all__ = ["Comparison", "Contender", "SpeedUp", "compare", "probability_best", "speed_up"]
@@ -169,7 +169,10 @@ def _end(one: Contender) -> GaussianMixture | None:
     over = one.forecast.horizon is not None and one.curve.step >= one.forecast.horizon
     if over and not one.curve.n_nonfinite:
         return ended(one.curve)
-    return one.forecast.mixture_at() if one.forecast.verdict.usable else None
+    if one.forecast.horizon is None or not one.forecast.verdict.usable:
+        return None
+    # Of expected losses: the noise with which an end is read makes no run better than another.
+    return one.forecast.mixture_at([last_part(one.forecast.step, one.forecast.horizon)])
 
 
 def _crossing(steps: FloatArray, reached: FloatArray, probability: float) -> float:

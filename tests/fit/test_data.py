@@ -123,3 +123,26 @@ def test_a_window_with_a_huge_step_says_so_by_its_own_scatter(rng: np.random.Gen
         builder.extend(range(1, n + 1), losses.tolist())
         found.append(reduce(builder.curve()).present)
     assert found[1] == pytest.approx(found[0], abs=0.012)
+
+
+def test_the_error_of_an_end_is_that_of_the_mean_of_the_losses_that_are_still_to_come() -> None:
+    rng, T, sd = np.random.default_rng(3), 20_000, 0.2
+    for every in (1, 10, 100):  # how often a loss is logged
+        S = np.arange(every, T // 2 + 1, every, dtype=float)
+        curve = LossCurve(S, 2.0 + S**-0.5 + sd * rng.standard_normal(S.size))
+        data = reduce_curve(curve, windows_per_e_fold=32, e_folds=4.0, outlier=5.0)
+        assert data.per_step == pytest.approx(1.0 / every, rel=0.02)
+        n = 0.02 * T / every
+        assert data.error_of_end(T, 0.02) == pytest.approx(sd / np.sqrt(n), rel=0.35)
+    # Of the last 400 steps half are seen, and of one that is over all are.
+    assert data.error_of_end(T // 2 + 100, 0.02) < 0.75 * data.error_of_end(1.5 * T, 0.02) * 1.5**0.5 * 3.0**0.5
+    assert data.error_of_end(T // 2, 0.02) == 0.0
+
+
+def test_a_curve_of_windows_knows_the_noise_of_its_steps() -> None:
+    rng, n = np.random.default_rng(4), 30_000
+    builder = CurveBuilder()
+    builder.extend(range(1, n + 1), (3.0 + 0.1 * rng.standard_normal(n)).tolist())
+    data = reduce_curve(builder.curve(), windows_per_e_fold=32, e_folds=4.0, outlier=5.0)
+    assert data.per_step == pytest.approx(1.0, rel=0.05)
+    assert data.error_of_end(2 * n, 0.02) == pytest.approx(0.1 / np.sqrt(0.04 * n), rel=0.35)

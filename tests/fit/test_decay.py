@@ -7,7 +7,7 @@ import pytest
 
 from lightning_scaling import LossCurve, LRSchedule
 from lightning_scaling.fit.data import FitData, reduce_curve
-from lightning_scaling.fit.decay import DecayBelief, expected_decay
+from lightning_scaling.fit.decay import DecayBelief, HiddenDecay, expected_decay, freedom
 from lightning_scaling.fit.kin import Kin
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 
@@ -83,3 +83,57 @@ def test_after_a_fit_each_normal_keeps_its_family() -> None:
     seen = np.exp(after.log_weight) > 1e-5
     assert after.b[seen] == pytest.approx(both.b[seen])
     assert np.exp(after.log_weight).sum() == pytest.approx(1.0, abs=1e-3)
+
+
+def noisy(scatter: float, *, came_down: float, scale: float = 1.0) -> FitData:
+    """Return data of a loss that has come down by a factor, and of which single values scatter by a share of it."""
+    S = np.arange(1, 2001, dtype=float)
+    law = 1.0 + (came_down - 1.0) * S**-0.5
+    L = scale * (law + scatter * np.random.default_rng(0).standard_normal(S.size))
+    return reduce_curve(LossCurve(S, L), windows_per_e_fold=32, e_folds=4.0, outlier=5.0)
+
+
+def test_a_loss_like_that_of_a_language_model_is_bounded_and_one_that_fell_far_or_scatters_is_not() -> None:
+    free = {
+        (scatter, came_down): freedom(noisy(scatter, came_down=came_down), DEFAULT_PRIOR, positive=True)
+        for scatter in (0.03, 0.09, 0.2)
+        for came_down in (3.0, 8.0, 30.0)
+    }
+    assert free[0.03, 3.0] == 0.0
+    for scatter, came_down in free:
+        assert 0.0 <= free[scatter, came_down] < 1.0
+    assert 0.2 < free[0.03, 8.0] < free[0.03, 30.0]
+    assert 0.5 < free[0.09, 3.0] < free[0.2, 3.0]
+    assert max(free.values()) == free[0.2, 30.0]
+
+
+def test_how_free_a_loss_is_does_not_depend_on_its_unit_and_needs_one_that_stays_positive() -> None:
+    found = [freedom(noisy(0.1, came_down=6.0, scale=k), DEFAULT_PRIOR, positive=True) for k in (1.0, 1000.0, 3e-4)]
+    assert found[1:] == pytest.approx(found[:1] * 2)
+    assert freedom(noisy(0.1, came_down=6.0), DEFAULT_PRIOR, positive=False) == 0.0
+
+
+def test_more_and_less_surely_is_expected_of_a_decay_where_nothing_bounds_the_loss() -> None:
+    beliefs = []
+    for scatter in (0.03, 0.15):
+        data = noisy(scatter, came_down=3.0)
+        found = DecayBelief.before(data, SCHEDULE, DEFAULT_PRIOR, decays=True, positive=True)
+        weight = np.exp(found.log_weight[0, 1:])
+        log_b = np.log(found.b[0, 1:] / data.present)
+        mean = np.average(log_b, weights=weight)
+        beliefs.append((mean, np.sqrt(np.average((log_b - mean) ** 2, weights=weight)), found.b.max() / data.present))
+    bounded, free = beliefs
+    assert free[0] > bounded[0]
+    assert free[1] > 1.5 * bounded[1]
+    assert free[2] == pytest.approx(DEFAULT_PRIOR.decay_most)  # however large its tail
+
+
+def test_a_decay_that_nobody_told_of_is_likelier_where_nothing_bounds_the_loss() -> None:
+    hidden = LRSchedule.of_past([1.0, 2000.0], [1.0, 1.0], 8000)
+    found = [
+        HiddenDecay.of(noisy(scatter, came_down=3.0), hidden, DEFAULT_PRIOR, positive=True) for scatter in (0.03, 0.3)
+    ]
+    assert all(one is not None for one in found)
+    bounded, free = (1.0 - one.weight[0] for one in found if one is not None)
+    assert bounded == pytest.approx(DEFAULT_PRIOR.hidden_decay[0])
+    assert bounded + 0.1 < free < 0.36

@@ -32,6 +32,7 @@ def test_quantiles_invert_the_cdf(rng: np.random.Generator, C: int) -> None:
 def test_gathering_keeps_the_moments(rng: np.random.Generator) -> None:
     mixture = make(rng, 5000, 3)
     weights, means, sds = mixture._gathered()
+    weights, means, sds = weights.T, means.T, sds.T
     mean = (weights * means).sum(axis=0)
     assert means.shape[0] <= 240
     assert weights.sum(axis=0) == pytest.approx(np.ones(3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import log_ndtr
 
 from lightning_scaling import LossCurve, LRSchedule
 from lightning_scaling.fit.annealing import Annealing
@@ -12,7 +13,7 @@ from lightning_scaling.fit.decay import DecayBelief
 from lightning_scaling.fit.misfit import _LEAST_NOISE, _amplitude, _kernel
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.prior import DEFAULT_PRIOR, Prior
-from lightning_scaling.fit.solve import _E_SPREAD, solve
+from lightning_scaling.fit.solve import _E_SPREAD, _log_above_zero, solve
 
 
 def posterior(prior: Prior, curve: LossCurve, horizon: int) -> Posterior:
@@ -50,7 +51,7 @@ def test_one_grid_point_is_bayesian_linear_regression(rng: np.random.Generator) 
 def test_the_exponent_is_found(rng: np.random.Generator, alpha: float) -> None:
     prior = Prior(misfits=(0.02,), growths=(1.0,))
     p = posterior(prior, noisy_curve(rng, alpha, 20_000), 40_000)
-    low, high = (p.quantile(p.alpha, q) for q in (0.02, 0.98))
+    low, high = p.quantiles(p.alpha, [0.02, 0.98])
     assert low - 0.1 <= alpha <= high + 0.1
 
 
@@ -84,3 +85,9 @@ def test_a_decay_under_way_tells_how_much_it_brings(rng: np.random.Generator) ->
     (early, _), (late, late_sd) = amplitude(0.45), amplitude(0.9)
     assert abs(late - b) < 0.5 * abs(early - b)
     assert abs(late - b) < 3.0 * late_sd
+
+
+def test_the_log_of_a_probability_holds_far_from_zero_too() -> None:
+    z = np.array([-1e3, -40.0, -9.5, -8.9, -1.0, 0.0, 3.0, 8.9, 9.5, 1e3])
+    assert _log_above_zero(2.0 * z, np.full(z.shape, 2.0)) == pytest.approx(log_ndtr(z), rel=1e-14, abs=1e-15)
+    assert np.isnan(_log_above_zero(np.array([np.nan]), np.ones(1))).all()
