@@ -2,6 +2,7 @@
 
 python -m benchmarks.ladder tune                                             # learning rates, by short trials
 python -m benchmarks.ladder train --store DIR [--scale cpu|gpu]              # trains what DIR does not hold yet
+python -m benchmarks.ladder forecast --store DIR                             # its forecasts, by the engine of today
 python -m benchmarks.ladder report --store DIR [--out docs/ladder.md]        # tables and pictures
 python -m benchmarks.ladder thin --store DIR --out DIR                       # as it ships with the package
 """
@@ -19,7 +20,7 @@ from lightning_scaling import RunStore
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", choices=("tune", "train", "report", "thin"))
+    parser.add_argument("work", choices=("tune", "train", "forecast", "report", "thin"))
     parser.add_argument("--store", help="folder or URL of the store")
     parser.add_argument("--scale", choices=tuple(SCALES), default="cpu", help="how large the ladder is (default: cpu)")
     parser.add_argument("--out", type=Path, help="page to write, its pictures in img/ beside it; or folder")
@@ -30,6 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks.ladder_page import report
 
         print(report(RunStore(chosen.store), chosen.out))
+        return 0
+    if chosen.work == "forecast":
+        from benchmarks.ladder_forecasts import foretell
+
+        print(f"{foretell(RunStore(chosen.store))} runs forecast anew in {chosen.store}")
         return 0
     if chosen.work == "thin":
         from benchmarks.ladder_thinning import thin_store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,16 @@ import torch
 
 from benchmarks import ladder
 from benchmarks.ladder_findings import Ladder, frontier, in_size
+from benchmarks.ladder_forecasts import foretell
 from benchmarks.ladder_page import _ends
 from benchmarks.ladder_recipes import SCALES, WARM_UP, Recipe, recipes
 from benchmarks.ladder_tables import batch_table, efficiency_table, run_table, size_table
 from benchmarks.ladder_thinning import thin_store
 from benchmarks.ladder_training import MOST_OF_TEXT, TASK, check_length, train
 from examples.stdlib_text import Crops
-from lightning_scaling import LossCurve, RunStore
+from lightning_scaling import LossCurve, RunStore, Verdict
 from lightning_scaling.store.example import example_store
+from lightning_scaling.track_record import KEY
 from tests.trainers import QUIET
 
 pytestmark = QUIET
@@ -52,6 +55,26 @@ def test_a_store_is_taken_up_where_it_was_left(tmp_path: Path, text: torch.Tenso
     assert train(store, TINY, todo, said.append, text) == 1
     assert len(said) == 3
     assert len(store) == 2
+
+
+def test_forecasts_made_anew_are_those_of_a_monitor_and_scored(tmp_path: Path) -> None:
+    shipped = example_store()
+    chosen = [run.id for run in shipped.runs() if run.tags["name"] in ("w12-cosine-333-b16", "w120-cosine-1000-b16")]
+    for id in chosen:
+        shutil.copy(Path(shipped.url) / f"{id}.run.json", tmp_path)
+    store = RunStore(tmp_path)
+    first, second = sorted(store.runs(), key=lambda run: run.started)
+    assert foretell(store) == 2
+    for old in (first, second):
+        new = store[old.id]
+        steps = [record.step for record in new.forecasts.records]
+        assert steps == sorted(set(steps))
+        assert steps[-1] == new.horizon == old.horizon
+        assert len(steps) >= 20
+        assert (new.tags, new.final_loss, new.started) == (old.tags, pytest.approx(old.final_loss, rel=1e-4), old.started)
+        assert new.derived[KEY]["n"] == len(new.forecasts.at_tenths())
+    early = [store[run.id].forecasts.records[0].verdict for run in (first, second)]
+    assert early == [Verdict.TOO_EARLY, Verdict.BORROWED]  # only the second has one before it
 
 
 def test_a_thinned_store_says_the_same_in_fewer_bytes(tmp_path: Path, text: torch.Tensor) -> None:
