@@ -71,8 +71,10 @@ def test_forecasts_made_anew_are_those_of_a_monitor_and_scored(tmp_path: Path) -
         assert steps == sorted(set(steps))
         assert steps[-1] == new.horizon == old.horizon
         assert len(steps) >= 20
-        assert (new.tags, new.final_loss, new.started) == (old.tags, pytest.approx(old.final_loss, rel=1e-4), old.started)
-        assert new.derived[KEY]["n"] == len(new.forecasts.at_tenths())
+        assert (new.tags, new.started) == (old.tags, old.started)
+        assert new.final_loss == pytest.approx(old.final_loss, rel=1e-4)  # the curve has few digits
+        usable = [record for _, record in new.forecasts.at_tenths() if record.verdict.usable]
+        assert new.derived[KEY]["n"] == len(usable)
     early = [store[run.id].forecasts.records[0].verdict for run in (first, second)]
     assert early == [Verdict.TOO_EARLY, Verdict.BORROWED]  # only the second has one before it
 
