@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_scaling.fit.annealing import Annealing
 from lightning_scaling.fit.data import FitData
 from lightning_scaling.fit.kin import Kin
 from lightning_scaling.fit.prior import Prior
 from lightning_scaling.schedule import LRSchedule
 
-__all__ = ["DecayBelief", "HiddenDecay", "expected_decay", "freedom"]
+__all__ = ["DecayBelief", "HiddenDecay", "arrived", "expected_decay", "freedom", "full_decay", "spread_of_decay"]
 
 FloatArray = NDArray[np.float64]
 
@@ -27,6 +28,8 @@ _SHARED = 0.9
 _BLUR = 0.6
 #: Weight that every amplitude keeps, whatever a fit says of it.
 _LEAST = 1e-6
+#: Least share of a full decay that the end of a run is taken to have seen, where a gain is divided by it.
+_ARRIVED = 0.1
 #: Standard deviation of b where a decay brings nothing, in slopes.
 _NONE = 1e-6
 #: Gauss-Hermite nodes and weights of a normal distribution.
@@ -76,8 +79,27 @@ def expected_decay(data: FitData, schedule: LRSchedule, prior: Prior, *, positiv
     return scale
 
 
+def spread_of_decay(data: FitData, prior: Prior, *, positive: bool) -> float:
+    """Return the scale of log b of the prior [1]."""
+    return prior.decay_spread + prior.unbounded[2] * freedom(data, prior, positive=positive)
+
+
+def arrived(schedule: LRSchedule, prior: Prior) -> FloatArray:
+    """Return the share of a full decay that a run has had at the end of its schedule, under each response, shape (J,).
+
+    Where the rate ends as high as it was, or higher, the share is taken as a tenth: gains are divided by it.
+    """
+    share: FloatArray = Annealing(schedule, prior.responses).at(np.array([0.99 * schedule.horizon]))[0]
+    return np.asarray(np.maximum(share, _ARRIVED), dtype=np.float64)
+
+
+def full_decay(gain: float, schedule: LRSchedule, prior: Prior) -> FloatArray:
+    """Return b under each response, given what the decay brings by the end of the schedule [unit of the loss], (J,)."""
+    return gain / arrived(schedule, prior)
+
+
 def _nodes(
-    median: float,
+    median: FloatArray,
     spread: float,
     nodes: FloatArray,
     none: float,
@@ -86,13 +108,13 @@ def _nodes(
     most: float = np.inf,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return mean, standard deviation and log weight of normals that make up a log-t distribution of b, (J, K) each."""
-    b = np.concatenate(([0.0], np.minimum(median * np.exp(spread * nodes), most)))
+    b = np.minimum(np.outer(median, np.concatenate(([0.0], np.exp(spread * nodes)))), most)
     sd = np.maximum(_BLUR * _STEP * spread * b, _NONE * slope)
     weights = (1.0 + nodes**2 / 4.0) ** -2.5  # Student's t with 4 degrees of freedom: the run may overrule the prior
     weight = np.log(np.concatenate(([none], (1.0 - none) * weights / weights.sum())))
     return (
-        np.tile(b, (by_response.size, 1)),
-        np.tile(sd, (by_response.size, 1)),
+        b,
+        sd,
         weight + np.log(by_response)[:, None],
     )
 
@@ -130,18 +152,17 @@ class DecayBelief:
             return cls(np.zeros((1, K)), np.full((1, K), _NONE * data.slope), np.zeros((1, K)), np.arange(K))
         median = expected_decay(data, schedule, prior, positive=positive)
         J = len(prior.responses)
-        spread = prior.decay_spread + prior.unbounded[2] * freedom(data, prior, positive=positive)
+        spread = spread_of_decay(data, prior, positive=positive)
         most = prior.decay_most * data.present if positive else np.inf
-        own = _nodes(median, spread, _NODES, prior.decay_none, np.full(J, 1.0), data.slope, most)
+        own = _nodes(np.full(J, median), spread, _NODES, prior.decay_none, np.full(J, 1.0), data.slope, most)
         if kin is None:
             return cls(*own, np.zeros(own[0].shape[1], dtype=np.intp))
-        if kin.log_b is None or kin.responses is None:
+        if kin.log_gain is None or kin.responses is None:
             theirs = own
         else:
             shares = _SHARED * np.asarray(kin.responses) + (1.0 - _SHARED) / J
-            theirs = _nodes(
-                float(np.exp(kin.log_b[0])), kin.log_b[1], _KIN_NODES, prior.decay_none, J * shares, data.slope
-            )
+            b = full_decay(float(np.exp(kin.log_gain[0])), schedule, prior)
+            theirs = _nodes(b, kin.log_gain[1], _KIN_NODES, prior.decay_none, J * shares, data.slope)
         family = np.repeat([0, 1], [own[0].shape[1], theirs[0].shape[1]])
         b, sd, log_weight = (np.concatenate(pair, axis=1) for pair in zip(own, theirs, strict=True))
         return cls(b, sd, log_weight, family)

@@ -18,12 +18,13 @@ class Kin:
         weight: Prior probability that the run is one of them [1].
         log_alpha: Mean and standard deviation of log alpha_S [1].
         log_delay: The same of the log of what the beginning of a run costs [log of steps at peak rate].
-        log_b: The same of the log of what a full decay brings [log of the unit of the loss]; None where none decayed.
+        log_gain: The same of the log of what the decay of this run's schedule brings by its end [log of the unit of
+            the loss]; None where none decayed.
         responses: Probability of each response to a falling rate, shape (J,).
     """
 
     weight: float
     log_alpha: tuple[float, float]
     log_delay: tuple[float, float]
-    log_b: tuple[float, float] | None
+    log_gain: tuple[float, float] | None
     responses: NDArray[np.float64] | None

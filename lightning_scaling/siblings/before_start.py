@@ -8,10 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from lightning_scaling.fit.annealing import Annealing
-from lightning_scaling.fit.decay import expected_decay
 from lightning_scaling.fit.mixture import GaussianMixture
-from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.interval import Interval
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.siblings.borrow import Borrowed
@@ -74,7 +71,7 @@ class Unbegun:
         """Predict the expected loss at steps S [steps], shape (P,)."""
         end = 0.99 * self.schedule.horizon
         steps = np.append(np.maximum(np.atleast_1d(np.asarray(S, dtype=np.float64)), 0.5), end)
-        carried = [self._carried(i, steps) for i in range(len(self.borrowed.relatives))]
+        carried = [self.borrowed.carried(i, steps) for i in range(len(self.borrowed.relatives))]
         means, variances = (np.array(x) for x in zip(*carried, strict=True))
         if self.least == 0.0:
             # Carried far on, a law may fall below zero, which its run cannot.
@@ -85,21 +82,6 @@ class Unbegun:
         # Each step has weights of its own; a common mixture takes those of the end of the run, whatever was asked.
         at, sds = (np.concatenate(x, axis=1) for x in zip(*((one.means, one.sds) for one in parts), strict=True))
         return GaussianMixture(parts[-1].weights, at[:, :-1], sds[:, :-1], self.least)
-
-    def _carried(self, i: int, steps: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return mean and variance of the loss of a relative under the schedule of this run, shape (P,) each."""
-        traits, prior = self.borrowed.traits[i], DEFAULT_PRIOR
-        mean, variance = traits.posterior.elsewhere(self.schedule, steps)
-        annealing = Annealing(self.schedule, prior.responses)
-        if annealing.any and not traits.posterior.annealing.any:
-            # It never lowered its rate: what that brings is known from the others, or from runs of all kinds.
-            log_b = self.borrowed.kin.log_b
-            positive = bool(traits.posterior.data.y.min() > 0.0)
-            usual = expected_decay(traits.posterior.data, self.schedule, prior, positive=positive)
-            b, spread = (usual, prior.decay_spread) if log_b is None else (float(np.exp(log_b[0])), log_b[1])
-            a = annealing.at(steps).mean(axis=1)
-            mean, variance = mean - b * a, variance + (spread * b * a) ** 2
-        return mean, variance
 
     def _at(self, means: FloatArray, variances: FloatArray) -> GaussianMixture:
         """Bring what the relatives say of one step to the size of this run."""

@@ -42,8 +42,8 @@ def end_by_drop(borrowed: Borrowed, curve: LossCurve) -> float | None:
         return None
     steps = np.array([(1.0 - 0.5 * _RECENT) * now, 0.99 * T])
     rows = []
-    for one, traits in zip(borrowed.relatives, borrowed.traits, strict=True):
-        (start, end), variance = traits.posterior.elsewhere(borrowed.schedule, steps)
+    for i, one in enumerate(borrowed.relatives):
+        (start, end), variance = borrowed.carried(i, steps)
         seen = _present(one.curve, now) if _same_past(borrowed, one, now) else None
         drop = float((start if seen is None else seen) - end)
         if drop > 0.0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.siblings.identity import digest, same_run
 
-__all__ = ["FinishedRun", "Relative", "relatives", "schedule_distance"]
+__all__ = ["FinishedRun", "Relative", "relatives", "schedule_distance", "schedules_alike"]
 
 FloatArray = NDArray[np.float64]
 
@@ -144,6 +144,13 @@ def schedule_distance(one: LRSchedule, other: LRSchedule) -> float:
     """Return the root mean square difference of two schedules in relative time, each relative to its peak [1]."""
     rates = (s.rate_at(_TIMES * s.horizon) for s in (one, other))
     return float(np.sqrt(np.mean(np.subtract(*rates) ** 2)))
+
+
+def schedules_alike(schedules: Sequence[LRSchedule], distance: float) -> FloatArray:
+    """Return how alike each two of some schedules are [1], .6 at a distance, shape (n, n)."""
+    rates = np.array([s.rate_at(_TIMES * s.horizon) for s in schedules])
+    square = np.mean((rates[:, None] - rates[None]) ** 2, axis=2)
+    return np.asarray(np.exp(-0.5 * square / distance**2))
 
 
 def _windows(curve: LossCurve) -> FitData:

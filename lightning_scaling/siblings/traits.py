@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.fit.data import compact
+from lightning_scaling.fit.decay import spread_of_decay
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.fit.record import MIN_POINTS, MIN_WINDOWS, fit
@@ -34,14 +35,12 @@ class Traits:
         posterior: Its law, fitted to all of it.
         log_alpha: Log of the exponent alpha_S [1].
         log_delay: Log of what the beginning has cost [log of steps at peak rate].
-        log_b: Log of what a full decay brings [log of the unit of the loss]; None where no decay was seen.
         responses: Probability of each response to a falling rate, shape (J,).
     """
 
     posterior: Posterior
     log_alpha: tuple[float, float]
     log_delay: tuple[float, float]
-    log_b: tuple[float, float] | None
     responses: FloatArray
 
     @classmethod
@@ -64,19 +63,37 @@ class Traits:
         if p.data.S.size < MIN_WINDOWS or not (p.weights.size and np.isfinite(p.weights).all()):
             return None
         z = max(float(schedule.summed(curve.step)), 1e-9)
-        b, b_variance = _moments(p.weights, p.b, p.b_variance)
-        log_b = _of_log(b, b_variance) if p.annealing.any and b > 0.0 else None
-        if log_b is not None and log_b[1] > DEFAULT_PRIOR.decay_spread**2:
-            log_b = None  # no better known than before the run: what is there is the prior, and not a sibling's word
         return cls(
             posterior=p,
             log_alpha=_moments(p.weights, np.log(p.alpha)),
             log_delay=_of_log(*_moments(p.weights, np.maximum(p.delay, _SHORTEST) * z)),
-            log_b=log_b,
             responses=np.asarray(
                 np.bincount(p.response, p.weights, minlength=len(DEFAULT_PRIOR.responses)), dtype=np.float64
             ),
         )
+
+    def log_gain(self, arrived: FloatArray) -> tuple[float, float] | None:
+        """Return the log of what the decay of a schedule would bring this run by its end [log of the unit of the loss].
+
+        How much a decay brings and how soon are known better together than apart: a slow answer to a late decay hides a
+        large b. What has come of it by the end of a schedule is much the same under all answers.
+
+        Args:
+            arrived: Share of a full decay that the end of the schedule has seen, under each response [1], shape (J,).
+
+        Returns:
+            Mean and variance; None where no decay was seen.
+        """
+        p = self.posterior
+        share = arrived[p.response]
+        gain, variance = _moments(p.weights, p.b * share, p.b_variance * share**2)
+        if not (p.annealing.any and gain > 0.0):
+            return None
+        found = _of_log(gain, variance)
+        # No better known than before the run: what is there is the prior, and not a sibling's word.
+        # The tails of a wide prior are cut off, which leaves moments below its scale: between that and the narrow one.
+        before = DEFAULT_PRIOR.decay_spread * spread_of_decay(p.data, DEFAULT_PRIOR, positive=p.least == 0.0)
+        return found if found[1] <= before else None
 
 
 def _moments(weights: FloatArray, values: FloatArray, variances: FloatArray | None = None) -> tuple[float, float]:

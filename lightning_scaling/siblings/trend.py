@@ -13,6 +13,8 @@ FloatArray = NDArray[np.float64]
 
 #: Run-to-run spreads that are tried, as multiples of the one expected.
 _SPREADS = np.array([0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8])
+#: The same of the spread from kind to kind.
+_SPREADS_BY_KIND = np.array([0.5, 1.0, 2.0])
 #: Runs that the expected spread counts for.
 _WORTH = 3.0
 
@@ -26,12 +28,14 @@ class Scatter:
         per_log_N: By how much it changes with log N: mean and standard deviation.
         per_log_T: The same for the log of the length of the run.
         spread: Expected standard deviation from run to run, sizes and lengths being equal.
+        by_kind: Expected standard deviation from kind to kind of runs, such as schedules; 0 where kinds do not matter.
     """
 
     middle: tuple[float, float]
     per_log_N: tuple[float, float]
     per_log_T: tuple[float, float]
     spread: float
+    by_kind: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,26 @@ class Outlook:
 
 
 def trend(
-    values: FloatArray, variances: FloatArray, weights: FloatArray, log_N: FloatArray, log_T: FloatArray, prior: Scatter
+    values: FloatArray,
+    variances: FloatArray,
+    weights: FloatArray,
+    log_N: FloatArray,
+    log_T: FloatArray,
+    prior: Scatter,
+    alike: FloatArray | None = None,
 ) -> Outlook:
     r"""Predict a number of one run from what related runs have shown of theirs.
 
-    .. math:: x_r = m + b_N \ln\frac{N_r}{N} + b_T \ln\frac{T_r}{T} + u_r + e_r, \qquad
+    .. math:: x_r = m + b_N \ln\frac{N_r}{N} + b_T \ln\frac{T_r}{T} + s_r + u_r + e_r, \qquad
               u_r \sim \mathcal{N}(0, \sigma^2),\quad e_r \sim \mathcal{N}(0, v_r)
 
     with normal priors of m, b_N, b_T. The spread sigma is summed over, each value weighed by its evidence: siblings
     that agree give a narrow prediction, siblings that do not a wide one. A run that is less related than others
     counts as a fraction of a run.
+
+    Where kinds of runs matter, such as their schedules, s_r is what a kind brings: the same for two runs of one kind,
+    nearly so for two of like kinds. So the nearest kinds tell the level, and two runs of one kind and of two sizes tell
+    the drift with the size whatever their kind.
 
     Args:
         values: What each run showed, shape (n,).
@@ -62,6 +76,8 @@ def trend(
         log_N: ln N_r/N, 0 where a size is not known, shape (n,).
         log_T: ln T_r/T, shape (n,).
         prior: What is believed of the number beforehand.
+        alike: Correlation of what the kinds of the runs bring, this run the last [1], shape (n + 1, n + 1); None where
+            kinds do not matter.
 
     Returns:
         Prediction for the run itself, spread from run to run included.
@@ -76,18 +92,29 @@ def trend(
     X = np.stack((np.ones(values.size), log_N, log_T), axis=1)
     mean = np.array([prior.middle[0], prior.per_log_N[0], prior.per_log_T[0]])
     precision = np.diag([1.0 / s**2 for s in (prior.middle[1], prior.per_log_N[1], prior.per_log_T[1])])
-    found = []
-    for factor in _SPREADS:
-        sigma2 = (prior.spread * factor) ** 2
-        variance = (variances + sigma2) / weights
-        P = precision + X.T @ (X / variance[:, None])
-        theta = np.linalg.solve(P, precision @ mean + X.T @ (values / variance))
-        off, moved = values - X @ theta, theta - mean
-        misfit = float(off @ (off / variance)) + float(moved @ precision @ moved)
-        evidence = -0.5 * (float(weights @ np.log(variances + sigma2)) + misfit + np.linalg.slogdet(P)[1])
-        evidence -= _WORTH * (np.log(factor) + 0.5 / factor**2)
-        found.append((evidence, theta[0], float(np.linalg.inv(P)[0, 0]) + sigma2))
-    log_evidence, means, squares = np.array(found).T
+    kinds, like = (np.ones(1), np.zeros((values.size + 1,) * 2)) if alike is None else (_SPREADS_BY_KIND, alike)
+    # Every spread from run to run with every one from kind to kind: the first axis of all that follows.
+    by_run, by_kind = (x.ravel() for x in np.meshgrid(_SPREADS, kinds))
+    sigma2 = (prior.spread * by_run) ** 2
+    K = ((prior.by_kind * by_kind) ** 2)[:, None, None] * like
+    root = np.sqrt((variances + sigma2[:, None]) / weights)
+    roots = root[:, :, None] * root[:, None, :]
+    whitened = np.eye(values.size) + K[:, :-1, :-1] / roots
+    inverse = np.linalg.inv(whitened) / roots
+    P = precision + X.T @ inverse @ X
+    covariance = np.linalg.inv(P)
+    theta = np.einsum("fij,fj->fi", covariance, precision @ mean + inverse @ values @ X)
+    off, moved = values - theta @ X.T, theta - mean
+    misfit = np.einsum("fi,fij,fj->f", off, inverse, off) + np.einsum("fi,ij,fj->f", moved, precision, moved)
+    determinants = np.log(variances + sigma2[:, None]) @ weights + np.linalg.slogdet(whitened)[1]
+    log_evidence = -0.5 * (determinants + misfit + np.linalg.slogdet(P)[1])
+    for factor in (by_run, by_kind):
+        log_evidence -= _WORTH * (np.log(factor) + 0.5 / factor**2)
+    pull = np.einsum("fij,fj->fi", inverse, K[:, :-1, -1])
+    x = np.array([1.0, 0.0, 0.0]) - pull @ X
+    means = theta[:, 0] + np.einsum("fi,fi->f", pull, off)
+    squares = np.einsum("fi,fij,fj->f", x, covariance, x) + sigma2
+    squares += K[:, -1, -1] - np.einsum("fi,fi->f", K[:, -1, :-1], pull)
     share = np.exp(log_evidence - log_evidence.max())
     total = float(np.log(share.sum()) + log_evidence.max())
     share = share / share.sum()

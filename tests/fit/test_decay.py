@@ -7,7 +7,7 @@ import pytest
 
 from lightning_scaling import LossCurve, LRSchedule
 from lightning_scaling.fit.data import FitData, reduce_curve
-from lightning_scaling.fit.decay import DecayBelief, HiddenDecay, expected_decay, freedom
+from lightning_scaling.fit.decay import DecayBelief, HiddenDecay, arrived, expected_decay, freedom, full_decay
 from lightning_scaling.fit.kin import Kin
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 
@@ -15,8 +15,8 @@ SCHEDULE = LRSchedule.from_array(np.linspace(1.0, 0.0, 4000))
 RESPONSES = np.array([0.7, 0.2, 0.1])
 
 
-def kin(log_b: tuple[float, float] | None, weight: float = 0.8) -> Kin:
-    return Kin(weight, (-0.6, 0.1), (5.0, 0.5), log_b, None if log_b is None else RESPONSES)
+def kin(log_gain: tuple[float, float] | None, weight: float = 0.8) -> Kin:
+    return Kin(weight, (-0.6, 0.1), (5.0, 0.5), log_gain, None if log_gain is None else RESPONSES)
 
 
 def belief(other: Kin | None, *, decays: bool = True) -> DecayBelief:
@@ -51,9 +51,12 @@ def test_the_normals_of_kin_are_where_kin_say_and_answer_as_theirs_did() -> None
     mean, sd = np.log(0.3), 0.1
     both = belief(kin((mean, sd)))
     theirs = both.family == 1
-    b, w = both.b[0, theirs][1:], np.exp(both.log_weight[0, theirs][1:])
-    assert np.average(np.log(b), weights=w) == pytest.approx(mean, abs=1e-9)
-    assert 0.8 * sd < np.sqrt(np.average((np.log(b) - mean) ** 2, weights=w)) < 1.6 * sd
+    shares = arrived(SCHEDULE, DEFAULT_PRIOR)
+    # Under each answer the loss ends lower by what kin say, so the slower it is the larger is b.
+    for j, share in enumerate(shares):
+        b, w = both.b[j, theirs][1:], np.exp(both.log_weight[j, theirs][1:])
+        assert np.average(np.log(share * b), weights=w) == pytest.approx(mean, abs=1e-9)
+        assert 0.8 * sd < np.sqrt(np.average((np.log(share * b) - mean) ** 2, weights=w)) < 1.6 * sd
     by_response = np.exp(both.log_weight[:, theirs]).sum(axis=1)
     assert by_response / by_response.sum() == pytest.approx(0.9 * RESPONSES + 0.1 / 3)
 
@@ -83,6 +86,13 @@ def test_after_a_fit_each_normal_keeps_its_family() -> None:
     seen = np.exp(after.log_weight) > 1e-5
     assert after.b[seen] == pytest.approx(both.b[seen])
     assert np.exp(after.log_weight).sum() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_schedule_that_does_not_end_low_divides_by_no_nothing() -> None:
+    rising = LRSchedule.from_array(np.linspace(0.5, 1.0, 4000))
+    held = LRSchedule.from_array([1.0] * 3000 + [0.5] * 500 + [1.0] * 500)
+    for schedule in (rising, held):
+        assert full_decay(0.2, schedule, DEFAULT_PRIOR) == pytest.approx(2.0)
 
 
 def noisy(scatter: float, *, came_down: float, scale: float = 1.0) -> FitData:

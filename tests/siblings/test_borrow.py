@@ -117,10 +117,11 @@ def test_a_decay_is_borrowed_from_those_that_had_one(rng: np.random.Generator) -
     for store, known in ((decayed, True), (held, False)):
         borrowed = borrow(own.at(0.5), own.lr_schedule, store)  # type: ignore[arg-type]
         assert borrowed is not None
-        assert (borrowed.kin.log_b is not None) is known
-        if borrowed.kin.log_b is not None:
-            mean, sd = borrowed.kin.log_b
-            assert abs(mean - np.log(0.1)) < 2.0 * sd < 1.0
+        assert (borrowed.kin.log_gain is not None) is known
+        if borrowed.kin.log_gain is not None:
+            mean, sd = borrowed.kin.log_gain
+            fallen = 1.0 - float(own.lr_schedule.rate_at(np.array([0.99 * T]))[0])  # type: ignore[union-attr]
+            assert abs(mean - np.log(0.1 * fallen)) < 2.0 * sd < 1.0
     alone, helped = said(own, 0.5, None).final_loss, said(own, 0.5, decayed).final_loss
     assert width(helped) < 0.6 * width(alone)
     assert helped.low <= own.end <= helped.high

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,3 +50,13 @@ def test_nothing_is_said_where_nothing_falls_or_nothing_was_logged_of_late(rng: 
     rising = Borrowed(LRSchedule.from_array(rates("cosine")[::-1]), borrowed.kin, borrowed.relatives, borrowed.traits)
     end = end_by_drop(rising, own.at(0.4))
     assert end is None or np.isfinite(end)
+
+
+def test_runs_that_never_lowered_their_rate_are_given_the_decay_of_the_others(rng: np.random.Generator) -> None:
+    # Half of the kin were held at their peak: what this run falls by at its end is not in their losses.
+    own = run(rng, 1e7, "wsd", scatter=0.0, noise=0.002)
+    decayed = [run(rng, 1e7, "wsd", scatter=0.0, noise=0.002) for _ in range(2)]
+    held = [run(rng, 1e7, "constant", scatter=0.0, noise=0.002) for _ in range(4)]
+    for known in (held, [replace(one, lr_schedule=LRSchedule.constant(T)) for one in held]):
+        found = end_by_drop(lent(own, 0.6, [*decayed, *known]), own.at(0.6))
+        assert found == pytest.approx(own.end, abs=0.01)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -57,3 +59,36 @@ def test_a_run_far_off_in_size_tells_less() -> None:
     near, far = (trend(one, 1e-4 * one, one, log_N * one, 0.0 * one, PRIOR) for log_N in (0.0, 4.0))
     assert near.sd < 0.6 * far.sd
     assert far.mean == pytest.approx(1.0 - 4.0 * 0.05, abs=0.1)  # by the slope that the prior expects
+
+
+def test_pairs_of_one_kind_tell_the_drift_with_the_size_whatever_their_kind(rng: np.random.Generator) -> None:
+    """Kinds differ by far more than sizes do, and only one kind is like that of the run."""
+    by_size, n = 0.2, 5
+    kinds = rng.normal(0.0, 0.5, n)
+    values = np.concatenate((kinds - 2.0 * by_size, kinds - by_size)) + 0.005 * rng.standard_normal(2 * n)
+    log_N = np.repeat([-2.0, -1.0], n)
+    kind = np.append(np.tile(np.arange(n), 2), 0)
+    alike = np.where(kind[:, None] == kind, 1.0, 0.0)
+    prior = replace(PRIOR, spread=0.05, by_kind=0.3)
+    given = values, np.full(2 * n, 1e-6), np.ones(2 * n), log_N, np.zeros(2 * n)
+    found, blind = trend(*given, prior, alike), trend(*given, prior)
+    assert found.mean == pytest.approx(kinds[0], abs=0.05)
+    assert abs(found.mean - kinds[0]) < 0.3 * abs(blind.mean - kinds[0])
+    assert found.sd < 0.5 * blind.sd
+
+
+def test_a_kind_that_no_run_is_of_is_as_unsure_as_kinds_differ(rng: np.random.Generator) -> None:
+    n = 6
+    prior, alike = replace(PRIOR, by_kind=0.3), np.ones((n + 1, n + 1))
+    given = 0.01 * rng.standard_normal(n), np.full(n, 1e-4), np.ones(n), np.zeros(n), np.zeros(n)
+    near = trend(*given, prior, alike)
+    alike[-1, :-1] = alike[:-1, -1] = 0.0
+    far = trend(*given, prior, alike)
+    assert far.sd > 2.0 * near.sd
+
+
+def test_kinds_that_do_not_differ_are_no_kinds(rng: np.random.Generator) -> None:
+    n = 6
+    given = rng.standard_normal(n), np.full(n, 0.01), rng.uniform(0.2, 1.0, n), rng.normal(0.0, 1.0, n), np.zeros(n)
+    with_kinds, without = trend(*given, PRIOR, np.eye(n + 1)), trend(*given, PRIOR)
+    assert (with_kinds.mean, with_kinds.sd) == pytest.approx((without.mean, without.sd))
