@@ -57,12 +57,12 @@ def _between_delimiters(block: bytes, delimiter: int) -> tuple[IntArray, IntArra
     cut = (text == _NEW_LINE) | (text == delimiter)
     if b'"' in block:
         cut &= ~_quoted(text, cut)
-    ends = np.flatnonzero(cut)
-    last = text[ends] == _NEW_LINE
-    n = max(int(np.count_nonzero(last)), 1)
-    if ends.size % n or not last[ends.size // n - 1 :: ends.size // n].all():
+    cuts = np.flatnonzero(cut)
+    last = text[cuts] == _NEW_LINE
+    n = int(np.count_nonzero(last))
+    if cuts.size % n or not last[cuts.size // n - 1 :: cuts.size // n].all():
         raise ValueError("Expected rows of equal length, got ragged ones.")
-    starts, ends = np.concatenate(([0], ends[:-1] + 1)).reshape(n, -1), ends.reshape(n, -1)
+    starts, ends = np.concatenate(([0], cuts[:-1] + 1)).reshape(n, -1), cuts.reshape(n, -1)
     if n_returns := block.count(b"\r"):
         returned = (text[ends[:, -1] - 1] == _RETURN) & (ends[:, -1] > starts[:, -1])
         ends[:, -1] -= returned

@@ -99,7 +99,7 @@ def _without_exponent(text: bytes, words: WordArray, starts: IntArray, ends: Int
 
 def _after_digits(words: WordArray, starts: IntArray, ends: IntArray) -> IntArray:
     """Return the first place at or after each start that holds no digit, up to the ends and 16 bytes."""
-    found = np.minimum(starts + _n_digits(words[starts]), ends)
+    found: IntArray = np.minimum(starts + _n_digits(words[starts]), ends)
     on = np.flatnonzero(found - starts == 8)
     if on.size:
         found[on] = np.minimum(found[on] + _n_digits(words[found[on]]), ends[on])
@@ -112,7 +112,8 @@ def _n_digits(word: WordArray) -> IntArray:
     others = ((word + _ABOVE_NINE) | word) & _HIGH  # a carry can only mark bytes behind one that is rightly marked
     lowest = others & (~others + np.uint64(1))  # its exponent as a float is the place of the bit
     place = (lowest.astype(np.float64).view(np.int64) >> 52) - 1023
-    return np.where(others == 0, 8, place >> 3).astype(np.int64)
+    found: IntArray = np.where(others == 0, 8, place >> 3)
+    return found
 
 
 def _integers(words: WordArray, starts: IntArray, ends: IntArray, most: int) -> tuple[WordArray, BoolArray]:
