@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+_ROOT = Path(__file__).resolve().parents[1]
 if not __package__:
     # Run as a file: the repository is one folder up.
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path.insert(0, str(_ROOT))
 
 import numpy as np
 
@@ -142,7 +143,7 @@ def taken(arguments: Sequence[str]) -> Taken:
     started = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         command = [sys.executable, "-m", "lightning_scaling", *arguments]
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=_ROOT, stdout=said, stderr=subprocess.STDOUT)
         _, status, used = os.wait4(process.pid, 0)
         wall, process.returncode = time.perf_counter() - started, os.waitstatus_to_exitcode(status)
         if process.returncode:

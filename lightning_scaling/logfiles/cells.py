@@ -55,9 +55,7 @@ def _between_delimiters(block: bytes, delimiter: int) -> tuple[IntArray, IntArra
     """Return starts and ends of all cells, of shape (rows, columns)."""
     text = _bytes(block)
     cut = (text == _NEW_LINE) | (text == delimiter)
-    if b'"' in block:
-        cut &= ~_quoted(text, cut)
-    cuts = np.flatnonzero(cut)
+    cuts = _outside_quotes(text, cut) if b'"' in block else np.flatnonzero(cut)
     last = text[cuts] == _NEW_LINE
     n = int(np.count_nonzero(last))
     if cuts.size % n or not last[cuts.size // n - 1 :: cuts.size // n].all():
@@ -74,17 +72,24 @@ def _between_delimiters(block: bytes, delimiter: int) -> tuple[IntArray, IntArra
     return starts, ends
 
 
-def _quoted(text: ByteArray, cut: BoolArray) -> BoolArray:
-    """Return what lies between quotes that open a cell and those that close it; two of them within a cell are one."""
-    quote = text == _QUOTE
-    inside: BoolArray = np.logical_xor.accumulate(quote)
-    opening, closing = np.flatnonzero(quote & inside), np.flatnonzero(quote & ~inside)
-    edge = cut | quote
-    if opening.size != closing.size or not (edge[opening - 1] | (opening == 0)).all():
+def _outside_quotes(text: ByteArray, cut: BoolArray) -> IntArray:
+    """Return the cuts that do not lie between quotes that open a cell and those that close it.
+
+    Of two quotes within a cell, which stand for one, the first closes the cell and the second opens it again.
+    """
+    quotes, cuts = np.flatnonzero(text == _QUOTE), np.flatnonzero(cut)
+    opening, closing = quotes[::2], quotes[1::2]
+    if opening.size != closing.size:
+        raise ValueError("Expected quotes around whole cells, got one that is alone.")
+    if not (cut[opening - 1] | (text[opening - 1] == _QUOTE) | (opening == 0)).all():
         raise ValueError("Expected quotes around whole cells, got one within a cell.")
-    if not (edge[closing + 1] | (text[closing + 1] == _RETURN)).all():
+    after = text[closing + 1]
+    if not (cut[closing + 1] | (after == _QUOTE) | (after == _RETURN)).all():
         raise ValueError("Expected quotes around whole cells, got more of the cell behind one.")
-    return inside
+    first, last = np.searchsorted(cuts, opening), np.searchsorted(cuts, closing)
+    within = np.flatnonzero(first < last)
+    change = np.bincount(first[within], minlength=cuts.size + 1) - np.bincount(last[within], minlength=cuts.size + 1)
+    return cuts[np.cumsum(change[:-1]) == 0] if within.size else cuts
 
 
 def _between_blanks(block: bytes) -> tuple[IntArray, IntArray]:
