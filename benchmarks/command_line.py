@@ -25,10 +25,10 @@ if not __package__:
     # Run as a file: the repository is one folder up.
     sys.path.insert(0, str(_ROOT))
 
-import numpy as np
+import numpy as np  # noqa: E402
 
-from benchmarks.overhead import machine
-from benchmarks.tables import Table
+from benchmarks.overhead import machine  # noqa: E402
+from benchmarks.tables import Table  # noqa: E402
 
 #: The bars: a CSV of a million rows, and the help, in seconds in all.
 BAR, HELP_BAR = 2.0, 0.5
