@@ -24,7 +24,7 @@ if not __package__:
 
 from benchmarks.footprint import Watched  # noqa: E402
 from benchmarks.footprint import _blocks as blocks  # noqa: E402
-from benchmarks.overhead import RUN, STEP_S, machine  # noqa: E402
+from benchmarks.overhead import RUN, STEP_S, _count, machine  # noqa: E402
 from benchmarks.tables import Table  # noqa: E402
 from lightning_scaling.host.figures import Figures  # noqa: E402
 from lightning_scaling.host.loggers import Picture  # noqa: E402
@@ -81,7 +81,7 @@ def table(found: Sequence[tuple[Drawn, Drawn]], steps: int = RUN) -> Table:
         ("all of a run, matplotlib loaded before [ms]", "–", f"{1e3 * one * n:.0f}", ""),
         ("all of a run, the loading of matplotlib included [ms]", "–", f"{1e3 * first:.0f}", ""),
         (
-            f"share of {steps:,} steps of {1e3 * STEP_S:.0f} ms, the loading included".replace(",", " "),
+            f"share of {_count(steps)} steps of {1e3 * STEP_S:.0f} ms, the loading included",
             f"{100 * SHARE:.1f} %",
             f"{100 * share:.2f} %",
             "met" if share <= SHARE else "missed",
