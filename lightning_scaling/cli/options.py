@@ -30,7 +30,8 @@ def _steps(text: str) -> int:
             continue
         if 0 <= value < float("inf") and value == int(value):
             return int(value)
-    raise typer.BadParameter(f"Expected a whole number of steps, got '{text}', so give for example 20000.")
+    with failing():
+        raise ValueError(f"Expected --horizon as a whole number of steps, got '{text}', so give for example 20000.")
 
 
 Horizon = Annotated[
