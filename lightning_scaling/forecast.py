@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.finished import FinishedRun
 from lightning_scaling.fit.data import compact
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
@@ -24,7 +25,6 @@ from lightning_scaling.schedule import LRSchedule, check_horizon
 from lightning_scaling.siblings.before_start import Unbegun
 from lightning_scaling.siblings.borrow import Borrowed, borrow
 from lightning_scaling.siblings.calibration import calibrate
-from lightning_scaling.siblings.relevance import FinishedRun
 from lightning_scaling.track_record import TrackRecord
 from lightning_scaling.verdict import Verdict
 

@@ -144,7 +144,7 @@ class ForecastLedger:
         if horizon is None:
             return "No forecast of a final loss: the planned end of the run was not known."
         if not rows:
-            return "No forecast of a final loss: the run was too short for one."
+            return "No forecast of a final loss: the run ended before it had shown enough."
         truth = math.nan if actual is None else actual
         known = math.isfinite(truth)
         cells = [["done", "at step", "forecast", *(["off", "inside"] if known else [])]]

@@ -13,12 +13,12 @@ from lightning_scaling.advice import EARLIEST, Action, Advice, Reason, StopRule,
 from lightning_scaling.alarm import Alarm
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.departure import Departure
+from lightning_scaling.finished import FinishedRun
 from lightning_scaling.forecast import Forecast, forecast
 from lightning_scaling.judge import BROKEN_AFTER
 from lightning_scaling.ledger import LAST_PART, ForecastLedger, ForecastRecord, recent_error, recent_loss
 from lightning_scaling.refits import next_refit
 from lightning_scaling.schedule import LRSchedule
-from lightning_scaling.siblings.relevance import FinishedRun
 from lightning_scaling.units import thousands
 from lightning_scaling.verdict import Verdict
 

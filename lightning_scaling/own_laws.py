@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.finished import FinishedRun
 from lightning_scaling.joint import MOST_RUNS, JointFit, fit_joint, spread_over_sizes
 from lightning_scaling.laws import HoffmannND
 from lightning_scaling.planner import Explored, PlanLaws
@@ -28,20 +29,8 @@ _SIZES, _POINTS = 3, 20
 _EVERY = 10
 
 
-class FinishedRun(Protocol):
+class KeptRun(FinishedRun, Protocol):
     """What is asked of a run that is fitted; a `StoredRun` is one."""
-
-    @property
-    def curve(self) -> LossCurve:
-        """Its losses; N and B travel in it."""
-
-    @property
-    def horizon(self) -> int | None:
-        """Its planned end [steps]."""
-
-    @property
-    def lr_schedule(self) -> LRSchedule | None:
-        """Learning rate of all its steps; None where not known."""
 
     @property
     def state(self) -> str:
@@ -82,7 +71,7 @@ class _Usable:
     first: float
 
 
-def own_laws(runs: Iterable[FinishedRun], *, B: float | None = None, level: float = 0.9) -> OwnLaws:
+def own_laws(runs: Iterable[KeptRun], *, B: float | None = None, level: float = 0.9) -> OwnLaws:
     r"""Fit the laws for a plan to finished runs.
 
     .. math:: L(N, D) = E + (N_c / N)^{\alpha_N} + (B S_c / D)^{\alpha_S}, \qquad D = B S
@@ -167,7 +156,7 @@ def thinned_laws(fit: JointFit, B: float) -> tuple[HoffmannND, ...]:
         return ()
 
 
-def _usable(run: FinishedRun) -> _Usable | str:
+def _usable(run: KeptRun) -> _Usable | str:
     """Return what is fitted of a run, or why it is left out."""
     curve = run.curve
     if run.state != "finished" or curve.n_nonfinite:
@@ -184,7 +173,7 @@ def _usable(run: FinishedRun) -> _Usable | str:
     return _Usable(curve, curve.N, float(curve.B.mean()), (curve.unit, str(run.tags.get("loss", ""))), first)
 
 
-def _transient(run: FinishedRun) -> float | None:
+def _transient(run: KeptRun) -> float | None:
     """Return the share of a run that its transient takes; None where the rate is not held after it."""
     curve = run.curve
     schedule = run.lr_schedule

@@ -115,7 +115,9 @@ class LRSchedule:
         rates = np.asarray([] if lr is None else lr, dtype=np.float64)
         if rates.size < 2 or rates.max() <= 0.0:
             return cls.constant(horizon)
-        edges = np.unique(np.concatenate(([0.0], steps[steps > 0], [float(horizon)])))
+        edges = np.concatenate(([0.0], steps[steps > 0], [float(horizon)]))
+        if not (np.diff(edges) > 0.0).all():
+            edges = np.unique(edges)
         centres = 0.5 * (edges[1:] + edges[:-1])
         return cls(edges, np.interp(centres, steps, rates) / rates.max(), False)
 

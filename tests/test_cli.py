@@ -113,7 +113,16 @@ def test_the_status_tells_of_forecasts_and_stops(half: Path) -> None:
     [
         (("forecast", "nowhere.csv"), "Expected a log at nowhere.csv, got nothing there, so check the path."),
         (("forecast", "LOG", "--loss-column", "zebra"), "Expected a column 'zebra' in"),
-        (("forecast", "LOG", "--horizon", "10"), "Expected horizon to be a step at or after the last one seen, 1000"),
+        (("forecast", "LOG", "--horizon", "10"), "at or after the last one in the log, 1 000, got 10, so"),
+        (("forecast", "LOG", "--horizon", "abc"), "Expected --horizon as a whole number of steps, got 'abc', so give"),
+        (
+            ("forecast", "LOG", "--horizon", "1e400"),
+            "Expected --horizon as a whole number of steps, got '1e400', so give",
+        ),
+        (
+            ("forecast", "LOG", "--horizon", "2000.5"),
+            "Expected --horizon as a whole number of steps, got '2000.5', so give",
+        ),
         (("forecast", "LOG", "--schedule", "cosine"), "Expected --horizon beside --schedule, got none"),
         (("forecast", "LOG", "--horizon", "2000", "--schedule", "cosin"), "Expected a learning-rate schedule such as"),
         (("forecast", "LOG", "--level", "90"), "Expected level between 0 and 1, got 90.0"),

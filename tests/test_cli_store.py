@@ -142,7 +142,7 @@ class TestRuns:
         assert found.lr_schedule.horizon == T
         code, _, err = run("runs", "import", log, "--store", tmp_path / "s", "--horizon", "10")
         assert code == 2
-        assert "Expected horizon to be a step at or after the last one seen" in err
+        assert "at or after the last one in the log" in err
 
     def test_list_and_show(self, store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LIGHTNING_SCALING_STORE", store.url)

@@ -30,6 +30,7 @@ LAYERS: dict[str, set[str]] = {
     "curve": NUMBERS,
     "batch_size": NUMBERS,
     "schedule": NUMBERS,
+    "finished": NUMBERS,
     "describe": NUMBERS,
     "windows": NUMBERS,
     "ledger": NUMBERS,

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightning_scaling.alternatives.alternative import Alternative, Price, compare
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.finished import FinishedRun
 from lightning_scaling.forecast import Forecast, Store, forecast
 from lightning_scaling.schedule import LRSchedule
-from lightning_scaling.siblings.relevance import FinishedRun
 
 __all__ = ["decay_now", "longer"]
 

@@ -14,9 +14,9 @@ from lightning_scaling.cli import output
 
 if TYPE_CHECKING:
     from lightning_scaling.curve import LossCurve
+    from lightning_scaling.finished import FinishedRun
     from lightning_scaling.logfiles import RunLog
     from lightning_scaling.schedule import LRSchedule
-    from lightning_scaling.siblings.relevance import FinishedRun
 
 
 def forecast(

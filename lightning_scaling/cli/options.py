@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightning_scaling.cli.output import failing, say
+from lightning_scaling.units import thousands
 
 if TYPE_CHECKING:
     from lightning_scaling.advice import StopRule
@@ -19,7 +20,26 @@ if TYPE_CHECKING:
 #: Longest run whose learning rates are held step by step.
 _MOST_STEPS = 10**8
 
-Horizon = Annotated[int | None, typer.Option(help="Planned last optimizer step; default: the log's, if it tells.")]
+
+def _steps(text: str) -> int:
+    """Return a number of steps, written as 20000, 20_000 or 2e4."""
+    for number in (int, float):
+        try:
+            value = number(text)
+        except ValueError:
+            continue
+        if 0 <= value < float("inf") and value == int(value):
+            return int(value)
+    with failing():
+        raise ValueError(f"Expected --horizon as a whole number of steps, got '{text}', so give for example 20000.")
+
+
+Horizon = Annotated[
+    int | None,
+    typer.Option(
+        parser=_steps, metavar="INTEGER", help="Planned last optimizer step; default: the log's, if it tells."
+    ),
+]
 Schedule = Annotated[
     str | None,
     typer.Option(
@@ -158,6 +178,11 @@ def rates_for(
             if schedule is not None:
                 raise ValueError("Expected --horizon beside --schedule, got none, so give the planned last step.")
             return PlannedRates(None, "")
+        if horizon < max(curve.step, 1):
+            raise ValueError(
+                f"Expected --horizon to be the planned last step, at or after the last one in the log, "
+                f"{thousands(curve.step)}, got {thousands(horizon)}, so give a later one."
+            )
         if (schedule is not None or whole is not None) and horizon > _MOST_STEPS:
             raise ValueError(
                 f"Expected at most {_MOST_STEPS:g} steps, got {horizon:g}, so check --horizon, and whether the column "

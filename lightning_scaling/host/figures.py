@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import threading
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +16,12 @@ from lightning_scaling.host.loggers import Picture
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.pictures import run_figure
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 #: Earlier forecasts that stay in the picture beside the newest.
 _EARLIER = 3
-#: Dots per inch: large enough to be read in a dashboard, small enough to be drawn in a third of a second.
+#: Dots per inch: large enough to be read in a dashboard, small enough to be drawn in a fifth of a second.
 _DPI = 140.0
 #: Longest that the end of a run waits for its picture, in seconds.
 _PATIENCE = 10.0
@@ -88,9 +92,7 @@ class Figures:
             try:
                 figure = run_figure(curve, forecasts, schedule=schedule, records=records, stop=stop, residuals=False)
                 figure.axes[0].set_ylabel(self._label)
-                file = BytesIO()
-                figure.savefig(file, format="png", dpi=_DPI, facecolor=figure.get_facecolor())
-                self._done = Picture(file.getvalue(), _pixels(file), curve.step)
+                self._done = _picture(figure, curve.step)
             except BaseException as error:  # nobody else would hear of it
                 self._error = error
 
@@ -115,8 +117,14 @@ def can_draw() -> bool:
     return False
 
 
-def _pixels(png: BytesIO) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    from matplotlib.image import imread
+def _picture(figure: Figure, step: int) -> Picture:
+    """Return a figure as a picture; ``savefig`` would lay it out and draw it twice."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.image import imsave
 
-    png.seek(0)
-    return np.asarray(np.rint(255.0 * imread(png)[..., :3]), dtype=np.uint8)
+    figure.set_dpi(_DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels, file = np.asarray(canvas.buffer_rgba()), BytesIO()  # type: ignore[no-untyped-call]
+    imsave(file, pixels, format="png", dpi=_DPI)
+    return Picture(file.getvalue(), pixels[..., :3].copy(), step)

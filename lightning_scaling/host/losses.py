@@ -16,6 +16,7 @@ from lightning_scaling.judge import BROKEN_AFTER
 from lightning_scaling.live import METRICS, LiveForecast
 from lightning_scaling.outcome import outcome
 from lightning_scaling.recorder import CurveRecorder
+from lightning_scaling.units import thousands
 from lightning_scaling.verdict import Verdict
 
 
@@ -36,7 +37,8 @@ class Losses:
     def __init__(self, settings: Settings, recorder: CurveRecorder) -> None:
         monitor, level, refits = settings.monitor, settings.level, settings.refits
         ruled = LiveForecast(settings.rules, level=level, refits=refits, loss=monitor or "the loss")
-        free = LiveForecast(level=level, refits=refits)
+        other = "the loss" if monitor is None else "the loss of every step"
+        free = LiveForecast(level=level, refits=refits, loss=other)
         self._monitor = monitor
         # A logged metric may bear the name that the training loss has here.
         name = "train_loss" if monitor != "train_loss" else "step_loss"
@@ -99,13 +101,23 @@ class Losses:
         return f"{words} {self.beside.name} should end at {reading}."
 
     def summary(self, step: int) -> str:
-        """Return the closing words of the main loss.
+        """Return the closing words of the main loss; of a metric that was never forecast, why, and those of the other.
 
         Args:
             step: Optimizer step that the run has reached [steps].
         """
         curve = self.curve(self.main, None, newest=True)
-        return self.main.live.summary(curve, curve.step if self._monitor is None else step)
+        words = self.main.live.summary(curve, curve.step if self._monitor is None else step)
+        told = any(record.verdict.usable for _, record in self.main.live.ledger.at_tenths())
+        if self.main is self.steps or told or curve.n_nonfinite or not step:
+            return words
+        steps = self.curve(self.steps, None, newest=True)
+        return (
+            f"{words}\n\n{self._monitor} was there at {int(curve.count.sum())} of {thousands(step)} steps: a metric is "
+            "taken after epochs and validations, and forecast from some ten values on. Without a name the monitor "
+            "follows the training loss of every step, of which this was forecast beside it.\n\n"
+            f"{self.steps.live.summary(steps)}"
+        )
 
     def outcome(self, step: int) -> dict[str, float]:
         """Return the closing numbers of the main loss, as `summary` does in words."""

@@ -7,13 +7,16 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lightning_scaling.logfiles.cells import columns_of
+from lightning_scaling.logfiles.decimals import PAD, decimals
 
 __all__ = ["Table", "decoded", "number"]
 
@@ -22,6 +25,8 @@ FloatArray = NDArray[np.float64]
 _DELIMITERS = (",", "\t", ";", "|")
 #: Rows that are held as text at once.
 _CHUNK = 65_536
+#: Bytes that are looked at together: what a processor keeps at hand.
+_BLOCK = 2**20
 #: What programs write where a value is missing; NaN and inf are values.
 _MISSING = {"", "none", "null", "na", "n/a", "-"}
 _NUMBER = re.compile(r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")
@@ -121,9 +126,21 @@ class Table:
     def numbers(self, names: Sequence[str]) -> Mapping[str, FloatArray]:
         """Return columns of numbers, NaN where a row has none, infinity where it is not finite."""
         index = [self.names.index(name) for name in names]
-        columns = self._fast(index)
-        if columns is None:
-            columns = self._thorough(index, [self._reader(i) for i in index])
+        readers = [self._reader(i) for i in index]
+        parts = [] if self._body is not None else [_thorough(self._rows(), index, readers)]
+        at = len(self.data) if self._body is None else self._body
+        while at < len(self.data):
+            block = self._block(at)
+            try:
+                part = _fast(block, self.delimiter, index, readers)
+            except ValueError:  # what is not so simple costs its block some time, with quotes all that follows
+                block = block if b'"' not in block else self.data[at:]
+                part = _thorough(self._rows(block), index, readers)
+            parts.append(part)
+            at += len(block)
+        columns = (
+            [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [np.empty(0)] * len(index)
+        )
         return dict(zip(names, columns, strict=True))
 
     def texts(self, name: str) -> list[str]:
@@ -139,103 +156,78 @@ class Table:
         commas = any("," in cell and _NUMBER.match(cell.replace(",", ".")) for cell in cells)
         return _decimal_comma if commas else number
 
-    def _fast(self, index: Sequence[int]) -> list[FloatArray] | None:
-        """Read a file of plain numbers without quotes; None where it is not so simple."""
-        data, d = self.data, self.delimiter
-        mark = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-        if mark or self._n_comments or d not in (",", "\t") or not index or not data.endswith(b"\n"):
+    @cached_property
+    def _body(self) -> int | None:
+        """Where the first row begins; None where the lines before it are not plain ones."""
+        at = 3 if self.data.startswith(b"\xef\xbb\xbf") else 0
+        if self.data[:2] in (b"\xff\xfe", b"\xfe\xff") or (self._n_comments and not self.has_header):
             return None
-        body = data.index(b"\n") + 1 if self.has_header else 0
-        if data.find(b'"', body) >= 0:
-            return None
-        if data.find(b"\r", body) < 0:
-            try:  # NumPy's reader refuses an empty cell in a column that is asked for, and soon, where there are many
-                return self._without_holes(body, d, index)
-            except ValueError:
-                pass
-        else:  # lines as Windows ends them
-            data = data.replace(b"\r\n", b"\n")
-            body = data.index(b"\n") + 1 if self.has_header else 0
-        try:
-            return _with_holes(data, body, ord(d), index)
-        except ValueError:
-            return None
+        for line in self._head[: self._n_comments + 1] if self.has_header else ():
+            found = b""
+            while not found.strip(b"\r\n"):
+                end = self.data.find(b"\n", at) + 1
+                if not end:
+                    return None
+                found, at = self.data[at:end], end
+            if decoded(found).rstrip("\r\n") != line or line.count('"') % 2:
+                return None
+        return at
 
-    def _without_holes(self, body: int, delimiter: str, index: Sequence[int]) -> list[FloatArray]:
-        """Read with NumPy's reader, from the disk where the file is there as it is, which spares it the lines."""
-        n = self.data.count(b"\n", body)
-        if not n:
-            return [np.empty(0) for _ in index]
-        source: str | io.StringIO = str(self.path) if self._is_on_disk() else io.StringIO(self.data.decode("latin-1"))
-        columns = tuple(index)
-        found = np.loadtxt(
-            source,
-            delimiter=delimiter,
-            usecols=columns,
-            skiprows=int(body > 0),
-            max_rows=n,
-            comments=None,
-            encoding="latin-1",
-            unpack=True,
-            ndmin=2,
-        )
-        found[~np.isfinite(found)] = np.inf
-        return list(found)
+    def _block(self, at: int) -> bytes:
+        """Return whole rows from a place on; a last one that is being written is a block of its own."""
+        end = self.data.rfind(b"\n", at, at + _BLOCK) + 1 or self.data.find(b"\n", at) + 1
+        return self.data[at : end or len(self.data)]
 
-    def _is_on_disk(self) -> bool:
-        """Tell whether the file holds these bytes as they are, uncompressed and at its beginning."""
-        if not self.path.is_file() or self.path.stat().st_size < len(self.data):
-            return False
-        with self.path.open("rb") as stream:
-            return stream.read(256) == self.data[:256]
-
-    def _rows(self) -> itertools.chain[list[str]]:
-        lines = io.StringIO(decoded(self.data), newline="")
+    def _rows(self, block: bytes | None = None) -> Iterator[list[str]]:
+        """Return the rows of a block of them, or of the whole file."""
+        lines = io.StringIO(decoded(self.data) if block is None else block.decode("utf-8", "replace"), newline="")
         d = self.delimiter
         rows = (line.split() for line in lines) if d is None else csv.reader(lines, delimiter=d, skipinitialspace=True)
         kept = (row for row in rows if row and not (row[0].startswith("#") and self.has_header))
-        head = 1 if self.has_header and not self._header_is_comment else 0
-        return itertools.chain(itertools.islice(kept, head, None))
+        head = 1 if block is None and self.has_header and not self._header_is_comment else 0
+        return itertools.islice(kept, head, None)
 
     @cached_property
     def _header_is_comment(self) -> bool:
         return self._head[self._n_comments].startswith("#")
 
-    def _thorough(self, index: Sequence[int], readers: Sequence[Callable[[str], float]]) -> list[FloatArray]:
-        rows = self._rows()
-        parts: list[list[FloatArray]] = [[] for _ in index]
-        while chunk := list(itertools.islice(rows, _CHUNK)):
-            for part, i, read in zip(parts, index, readers, strict=True):
-                cells = [row[i] if i < len(row) else "" for row in chunk]
-                part.append(_numbers(cells, read))
-        return [np.concatenate(part) if part else np.empty(0) for part in parts]
 
-
-def _with_holes(data: bytes, body: int, delimiter: int, index: Sequence[int]) -> list[FloatArray]:
-    """Read columns of plain numbers in which cells may be empty; every row must have all its delimiters.
+def _fast(
+    block: bytes, delimiter: str | None, index: Sequence[int], readers: Sequence[Callable[[str], float]]
+) -> list[FloatArray]:
+    """Read columns of a block of rows; only the cells that are no plain numbers are looked at one by one.
 
     Raises:
-        ValueError: If a row has another number of cells, or a cell is neither empty nor a number.
+        ValueError: If the rows are not of equal length, or not as simple as that.
     """
-    text = np.frombuffer(data, dtype=np.uint8, offset=body)
-    cuts = np.flatnonzero((text == delimiter) | (text == ord("\n")))
-    n = data.count(b"\n", body)
-    if not n or cuts.size % n or not (text[cuts[cuts.size // n - 1 :: cuts.size // n]] == ord("\n")).all():
-        raise ValueError("Expected rows of equal length, got ragged ones.")
-    starts = np.concatenate(([0], cuts[:-1] + 1)).reshape(n, -1)
-    ends = cuts.reshape(n, -1)
+    pad = bytes(PAD)
+    padded = pad + block + pad
     found = []
-    for i in index:
-        column, length = np.full(n, np.nan), ends[:, i] - starts[:, i]
-        there = np.flatnonzero(length)
-        if there.size:
-            place = np.arange(int(length.max()))
-            cells = text[np.minimum(starts[there, i, None] + place, text.size - 1)]
-            cells[place >= length[there, None]] = 0
-            numbers = cells.view(f"S{place.size}").ravel().astype(np.float64)
-            column[there] = np.where(np.isfinite(numbers), numbers, np.inf)
+    for (starts, ends), read in zip(columns_of(block, delimiter, index), readers, strict=True):
+        column = np.full(starts.size, np.nan)
+        there = np.flatnonzero(ends > starts)
+        starts, ends = starts[there], ends[there]
+        text = padded if read is number else padded.replace(b",", b".")
+        numbers, sure = decimals(text, starts + PAD, ends + PAD)
+        odd = np.flatnonzero(~sure)
+        cells = [block[a:b] for a, b in zip(starts[odd].tolist(), ends[odd].tolist(), strict=True)]
+        known = {cell: _value(cell.decode("utf-8", "replace"), read) for cell in set(cells)}
+        numbers[odd] = [known[cell] for cell in cells]
+        column[there] = numbers
         found.append(column)
     return found
+
+
+def _thorough(
+    rows: Iterator[list[str]], index: Sequence[int], readers: Sequence[Callable[[str], float]]
+) -> list[FloatArray]:
+    """Read columns of rows of cells, cell by cell."""
+    parts: list[list[FloatArray]] = [[] for _ in index]
+    while chunk := list(itertools.islice(rows, _CHUNK)):
+        for part, i, read in zip(parts, index, readers, strict=True):
+            cells = [row[i] if i < len(row) else "" for row in chunk]
+            part.append(_numbers(cells, read))
+    return [np.concatenate(part) if part else np.empty(0) for part in parts]
 
 
 def _numbers(cells: list[str], read: Callable[[str], float]) -> FloatArray:
@@ -249,4 +241,8 @@ def _numbers(cells: list[str], read: Callable[[str], float]) -> FloatArray:
             odd = np.flatnonzero(~np.isfinite(found))
             found[[i for i in odd.tolist() if cells[i]]] = np.inf
             return found
-    return np.array([math.nan if cell.strip().lower() in _MISSING else read(cell) for cell in cells])
+    return np.array([_value(cell, read) for cell in cells])
+
+
+def _value(cell: str, read: Callable[[str], float]) -> float:
+    return math.nan if cell.strip().lower() in _MISSING else read(cell)

@@ -33,7 +33,8 @@ __all__ = ["plot_forecast", "plot_schedule", "tells"]
 
 FloatArray = NDArray[np.float64]
 
-_BAND_POINTS = 120
+#: Points of a band that spans the picture, and fewest of a shorter one, which has as many as it is wide.
+_BAND_POINTS, _LEAST_BAND_POINTS = 120, 12
 #: Room to the right of the planned end for the intervals there, as a factor on the axis of steps.
 _ROOM = 1.9
 
@@ -145,7 +146,9 @@ def tells(forecast: Forecast) -> bool:
 
 def _draw_band(axes: Axes, forecast: Forecast, since: float, end: float, colour: str) -> None:
     last = max(end if forecast.horizon is None else float(forecast.horizon), since)
-    S = np.geomspace(since, last, _BAND_POINTS)
+    left, right = axes.get_xlim()
+    width = math.log(last / since) / math.log(right / left)
+    S = np.geomspace(since, last, max(math.ceil(_BAND_POINTS * min(width, 1.0)), _LEAST_BAND_POINTS))
     S[0], S[-1] = since, last
     loss = forecast.loss_at(S)
     paint = tint(colour, face_of(axes))

@@ -80,7 +80,9 @@ def chart(
 
 def _in_columns(curve: LossCurve, edges: FloatArray) -> FloatArray:
     """Return the mean loss in each column, NaN where there is none."""
-    column = np.searchsorted(edges, curve.S, side="right") - 1
+    # Both rise, so that looking up the few edges among the many steps tells the column of each.
+    beyond = np.searchsorted(curve.S, edges, side="left")
+    column = np.repeat(np.arange(-1, edges.size), np.diff(beyond, prepend=0, append=curve.S.size))
     column = np.where(curve.S == edges[-1], edges.size - 2, column)
     inside = (column >= 0) & (column < edges.size - 1)
     n, total = (

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from lightning_scaling.advice import StopRule
 from lightning_scaling.alternatives import Price
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.finished import FinishedRun
 from lightning_scaling.forecast import Store
 from lightning_scaling.ledger import ForecastLedger, ForecastRecord
 from lightning_scaling.logfiles import RunLog
@@ -23,7 +24,6 @@ from lightning_scaling.report.run_story import tell
 from lightning_scaling.report.store_report import store_page
 from lightning_scaling.report.store_story import tell_store
 from lightning_scaling.schedule import LRSchedule
-from lightning_scaling.siblings.relevance import FinishedRun
 from lightning_scaling.store import RunStore, StoredRun
 
 __all__ = ["write_report"]

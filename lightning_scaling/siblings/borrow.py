@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.finished import FinishedRun
 from lightning_scaling.fit.annealing import Annealing
 from lightning_scaling.fit.decay import arrived, expected_decay, full_decay
 from lightning_scaling.fit.kin import Kin
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.schedule import LRSchedule
-from lightning_scaling.siblings.relevance import FinishedRun, Relative, relatives, schedules_alike
+from lightning_scaling.siblings.relevance import Relative, relatives, schedules_alike
 from lightning_scaling.siblings.traits import Traits
 from lightning_scaling.siblings.trend import Outlook, Scatter, trend
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
+from lightning_scaling.finished import FinishedRun
 from lightning_scaling.fit.data import FitData, reduce_curve
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.siblings.identity import digest, same_run
 
-__all__ = ["FinishedRun", "Relative", "relatives", "schedule_distance", "schedules_alike"]
+__all__ = ["Relative", "relatives", "schedule_distance", "schedules_alike"]
 
 FloatArray = NDArray[np.float64]
 
@@ -42,22 +42,6 @@ _PER_E_FOLD, _E_FOLDS, _WINDOWS = 10, 3.0, 6
 _OUTLIER = DEFAULT_PRIOR.outlier
 #: Points of the relative time at which schedules are compared.
 _TIMES = np.linspace(0.02, 1.0, 100)
-
-
-class FinishedRun(Protocol):
-    """What is asked of a run that is borrowed from; a `StoredRun` is one."""
-
-    @property
-    def curve(self) -> LossCurve:
-        """Its losses; N travels in it."""
-
-    @property
-    def horizon(self) -> int | None:
-        """Its planned end [steps]."""
-
-    @property
-    def lr_schedule(self) -> LRSchedule | None:
-        """Learning rate of all its steps; None where not known."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,6 +57,11 @@ class RunStore:
             self._place = open_place(url)
         except TypeError:
             raise
+        except NotADirectoryError as error:
+            raise StoreError(
+                f"Expected a folder or URL of a store, got the file '{os.fspath(url)}', so name the folder it lies in, "
+                "or one that is still to be made."
+            ) from error
         except Exception as error:
             raise StoreError(
                 f"Expected a folder or a URL that fsspec can open, got {url!r} ({type(error).__name__}: {error}), so "

@@ -74,6 +74,17 @@ def test_the_monitored_metric_is_what_everything_speaks_of(package: str) -> None
     assert set(known) == expected | {"val_loss"}
 
 
+def test_of_a_metric_with_too_few_values_the_closing_words_say_why_and_lead_to_the_losses_of_all_steps() -> None:
+    often, seldom = ScalingLawMonitor("val_loss", verbose=False), ScalingLawMonitor("val_loss", verbose=False)
+    validate(often)
+    validate(seldom, val_check_interval=T // 2)
+    assert "of every step" not in often.summary()
+    words = seldom.summary()
+    assert f"val_loss was there at 2 of {T} steps" in words
+    assert f"Forecasts of the loss of every step at step {T}, and what happened" in words
+    assert "forecasts held the loss inside its interval" in words
+
+
 def test_rules_act_on_the_monitored_metric_alone() -> None:
     rule = TargetUnreachable(loss=2.8)  # the training loss gets there, the validation loss does not
     monitor = ScalingLawMonitor("val_loss", stop=rule, verbose=False)
@@ -280,7 +291,9 @@ def test_validation_less_often_than_epochs_is_taken_when_it_happens() -> None:
     validate(monitor, steps=-1, max_epochs=7, batches=20, every=1.0, check_val_every_n_epoch=3)  # type: ignore[arg-type]
     assert monitor.curve.S.tolist() == [60, 120]
     assert monitor.curve.step == 120
-    assert "what happened" not in monitor.summary()
+    of_the_metric, _, of_the_steps = monitor.summary().partition("val_loss was there at 2 of 140 steps")
+    assert "what happened" not in of_the_metric
+    assert "what happened" in of_the_steps
 
 
 def test_validations_inside_one_optimizer_step_count_once() -> None:

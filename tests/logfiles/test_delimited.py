@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import math
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_scaling.logfiles import Wanted, read_log
-from lightning_scaling.logfiles.delimited import Table, number
+from lightning_scaling.logfiles.delimited import Table, _fast, _thorough, number
 from tests.logfiles.runs import STEPS, losses, rates
 
 
@@ -32,6 +33,18 @@ CELL = st.one_of(
     st.floats(-1e6, 1e6, allow_nan=False).map(repr),
     st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: f"{x:.4e}"),
 )
+#: What programs and people write besides.
+ODD = st.one_of(
+    CELL,
+    st.sampled_from(['"2.5"', '""', "None", "N/A", " 2.5 ", '" 2.5"', "1_000", "é", '"a, b"', "2,5", "-", "1e400"]),
+    st.sampled_from(['"', '5"', '"a"b', '"a""b"', "# 1", "#", "\r", "\x00", '"a\nb"', "2.5\r", " ", "\t"]),
+)
+
+
+def whole(found: Table, names: list[str]) -> list[list[float]]:
+    """Return columns as they are read cell by cell, the file at once."""
+    index = [found.names.index(name) for name in names]
+    return [column.tolist() for column in _thorough(found._rows(), index, [found._reader(i) for i in index])]
 
 
 @given(
@@ -42,22 +55,48 @@ CELL = st.one_of(
 def test_the_fast_way_reads_what_the_thorough_one_does(
     rows: list[tuple[str, str, str]], end: str, index: list[int]
 ) -> None:
-    text = "".join(",".join(row) + end for row in [("step", "loss", "lr"), *rows])
-    found = table(text)
-    fast = found._fast(index)
-    thorough = found._thorough(index, [number] * len(index))
-    assert fast is not None
+    block = "".join(",".join(row) + end for row in rows)
+    fast = _fast(block.encode(), ",", index, [number] * len(index))
+    thorough = _thorough(iter([list(row) for row in rows]), index, [number] * len(index))
     np.testing.assert_array_equal(fast, thorough)
     assert not np.isneginf(thorough).any()
 
 
+@given(
+    rows=st.lists(st.lists(ODD, min_size=1, max_size=4), max_size=12),
+    delimiter=st.sampled_from([",", "\t", ";", "|", " "]),
+    head=st.sampled_from(
+        ["step{d}loss\n", "# by me\nstep{d}loss\r\n", "# step{d}loss\n", "1{d}2.5\n", "\n\nstep{d}loss\n"]
+    ),
+    last=st.sampled_from(["", "\n", "\r\n", "\n3", '\n3{d}"2.']),
+    block=st.sampled_from([1, 7, 64, 10_000]),
+)
+def test_whatever_is_in_a_file_blocks_of_it_are_read_as_the_whole(
+    rows: list[list[str]], delimiter: str, head: str, last: str, block: int
+) -> None:
+    text = head.replace("{d}", delimiter) + "\n".join(delimiter.join(row) for row in rows)
+    found = Table(Path("run.csv"), (text + last.replace("{d}", delimiter)).encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lightning_scaling.logfiles.delimited._BLOCK", block)
+        names = list(found.names)
+        try:
+            thorough = whole(found, names)
+        except csv.Error:
+            return
+        np.testing.assert_array_equal([column.tolist() for column in found.numbers(names).values()], thorough)
+
+
 def test_words_and_holes_in_other_columns_do_not_matter() -> None:
-    rows = "".join(f"{s},{1 / s},{'' if s % 2 else 'epoch # 1'}\n" for s in range(1, 50))
-    found = table("step,loss,note\n" + rows)
-    fast = found._fast([0, 1])
-    assert fast is not None
+    rows = "".join(f"{s},{1 / s},{'' if s % 2 else 'epoch 1'}\n" for s in range(1, 50))
+    fast = _fast(rows.encode(), ",", [0, 1, 2], [number] * 3)
     assert fast[1].tolist() == [1 / s for s in range(1, 50)]
-    assert found._fast([2]) is None
+    assert np.isnan(fast[2]).all()
+
+
+@pytest.mark.parametrize("rows", ["1,2\n3\n", "1,2\n# 3,4\n", '1,5"\n', "1,2\r3,4\n", "1,2\n3,4"])
+def test_what_is_not_simple_is_left_to_the_thorough_way(rows: str) -> None:
+    with pytest.raises(ValueError, match=r"^Expected"):
+        _fast(rows.encode(), ",", [0, 1], [number] * 2)
 
 
 def test_a_file_on_the_disk_is_read_as_its_bytes_are(tmp_path: Path) -> None:

@@ -463,10 +463,8 @@ def test_a_state_that_there_is_not_is_refused(store: RunStore) -> None:
 def test_a_url_that_cannot_be_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     absent = {"class": "no_such_package.FileSystem", "err": "Install no_such_package"}
     monkeypatch.setitem(known_implementations, "absent", absent)
-    (tmp_path / "file").write_text("x")
     for url, reason in (
         ("", "it is empty"),
-        (tmp_path / "file", "is a file"),
         ("nosuch://bucket/runs", "nosuch"),
         ("absent://bucket/runs", "Install no_such_package"),
         ("memory://runs/*", "stands for several"),
@@ -475,6 +473,10 @@ def test_a_url_that_cannot_be_a_store(tmp_path: Path, monkeypatch: pytest.Monkey
             StoreError, match=f"Expected a folder or a URL that fsspec can open, got .*{reason}.*so name"
         ):
             RunStore(url)
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path / "file", f"file://{tmp_path}/file"):
+        with pytest.raises(StoreError, match=r"^Expected a folder or URL of a store, got the file '.*file', so"):
+            RunStore(place)
     with pytest.raises(TypeError):
         RunStore(3)  # type: ignore[arg-type]
 
