@@ -51,14 +51,18 @@ def one_of(mixture: GaussianMixture, k: int, least: float = -np.inf) -> Gaussian
 
 def interval_of(mixture: GaussianMixture, level: float, shape: tuple[int, ...] = ()) -> Interval:
     """Return the interval that holds each quantity with a probability, and its median."""
-    low, mid, high = (q.reshape(shape) for q in mixture.quantiles([(1 - level) / 2, 0.5, (1 + level) / 2]))
+    low, mid, high = (q.reshape(shape) for q in _bounds(mixture, level))
     return Interval(low, mid, high, level) if shape else Interval(float(low), float(mid), float(high), level)
 
 
 def intervals_of(mixture: GaussianMixture, level: float) -> list[Interval]:
     """Return one interval for each of a few quantities."""
-    quantiles = mixture.quantiles([(1 - level) / 2, 0.5, (1 + level) / 2])
-    return [Interval(float(low), float(mid), float(high), level) for low, mid, high in quantiles.T]
+    return [Interval(float(low), float(mid), float(high), level) for low, mid, high in _bounds(mixture, level).T]
+
+
+def _bounds(mixture: GaussianMixture, level: float) -> FloatArray:
+    """Return low, middle and high of each quantity, shape (3, P), in order even where numbers are too small to tell."""
+    return np.asarray(np.maximum.accumulate(mixture.quantiles([(1 - level) / 2, 0.5, (1 + level) / 2]), axis=0))
 
 
 def joined(parts: list[Interval], shape: tuple[int, ...]) -> Interval:
