@@ -27,6 +27,7 @@ from lightning_scaling import LossCurve, LRSchedule
 from lightning_scaling.fit.annealing import Response
 from lightning_scaling.fit.prior import DEFAULT_PRIOR, Prior
 from lightning_scaling.fit.record import fit
+from lightning_scaling.readout import now_final_gain, one_of
 
 SPACE: dict[str, list[object]] = {
     "alphas": [(0.25, 0.35, 0.42, 0.5, 0.58, 0.7, 0.9, 1.3), (0.2, 0.32, 0.42, 0.5, 0.58, 0.7, 0.9, 1.2, 1.6)],
@@ -49,7 +50,12 @@ SPACE: dict[str, list[object]] = {
     "decay_spread": [0.25, 0.35, 0.45, 0.6],
     "decay_none": [0.01, 0.03, 0.08],
     "slope_exponent": [0.0, 0.15, 0.3, 0.5],
-    "hidden_decay": [(0.05, 0.7), (0.1, 0.7), (0.1, 1.0), (0.2, 0.7)],
+    "decay_most": [0.4, 0.6, 0.9],
+    "bounded": [(3.2, 0.05), (4.0, 0.06), (5.0, 0.08)],
+    "unbounded": [
+        (s, f, w, p, h) for s in (0.3, 0.6) for f in (1.5, 3.0) for w, p, h in ((0.6, 0.1, 0.3), (1.0, 0.2, 0.6))
+    ],
+    "hidden_decay": [(0.05, 0.7), (0.1, 0.7), (0.1, 1.0), (0.2, 0.7), (0.3, 1.0)],
     "misfits": [(0.02, 0.08), (0.02, 0.12), (0.02, 0.06, 0.2), (0.03, 0.12), (0.015, 0.06)],
     "growths": [(1.0, 2.5), (1.0, 2.0), (1.0, 1.8, 3.0), (1.5,), (2.5,)],
     "trust": [0.0, 0.3, 0.5, 0.7, 1.0],
@@ -79,8 +85,9 @@ def _schedule(task: Task) -> LRSchedule:
 
 def predict(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Prediction:
     """Forecast the loss over the last 2 % of a run."""
-    mixture = fit(curve, schedule, prior).posterior.loss([0.99 * schedule.horizon])
-    quantiles = mixture.quantiles(PROBABILITIES)[:, 0]
+    posterior = fit(curve, schedule, prior).posterior
+    final = one_of(now_final_gain(posterior, curve.step, schedule.horizon), 1, posterior.least)
+    quantiles = final.quantiles(PROBABILITIES)[:, 0]
     return Prediction(float(quantiles[PROBABILITIES.size // 2]), quantiles)
 
 
