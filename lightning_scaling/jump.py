@@ -14,8 +14,8 @@ FloatArray = NDArray[np.float64]
 
 #: Distances of the second differences that noise is measured by, and fewest values that each asks for.
 _LAGS, _ASKED = (1, 2, 4, 8), (12, 24, 32, 48)
-#: Newest values that the noise is measured by, at least and at most.
-_LEAST_NOISE, _MOST_NOISE = 32, 96
+#: Newest values that the noise is measured by, at least and at most, and those of how much of the run between.
+_LEAST_NOISE, _MOST_NOISE, _SHARE_NOISE = 32, 128, 0.15
 #: A square counts up to so many times their mean; what that leaves out; a normal distribution's median square.
 _CAP, _LEFT_OUT, _MEDIAN_SQUARE = 9.0, 1.05, 0.4549
 #: Correlation from one value to the next: below the first it is taken for chance, none is taken for more than the last.
@@ -81,8 +81,8 @@ def noise_of(n: FloatArray, L: FloatArray) -> Noise | None:
     r"""Measure noise, and its correlation, by second differences, which leave out what is smooth.
 
     For noise of variance V and correlation :math:`\phi` from one value to the next, the mean square of
-    :math:`x_i - \frac12(x_{i-k} + x_{i+k})` is :math:`\frac12 V (1 - \phi^k)(3 - \phi^k)`: how it grows with k gives the
-    correlation, and its size at k = 1 the variance.
+    :math:`x_i - \frac12(x_{i-k} + x_{i+k})` is :math:`\frac12 V (1 - \phi^k)(3 - \phi^k)`: how it grows with k
+    gives the correlation, and its size at k = 1 the variance.
 
     Args:
         n: Losses in each value [1], shape (M,).
@@ -148,11 +148,11 @@ def find_jump(
         What was found; None where nothing can be said.
     """
     inside = int(np.searchsorted(S, since))
-    unit = float(np.abs(L).max()) if S.size - inside >= _FEWEST else 0.0
+    unit = float(max(np.abs(L).max(), np.abs(said).max())) if S.size - inside >= _FEWEST else 0.0
     if not 0.0 < unit < math.inf:
         return None
     off, L, said = L / unit - said / unit, L / unit, said / unit
-    newest = min(max(S.size - inside, _LEAST_NOISE), _MOST_NOISE)
+    newest = min(max(int((S > S[-1] - _SHARE_NOISE * T).sum()), _LEAST_NOISE), _MOST_NOISE)
     noise = noise_of(n[-newest:], off[-newest:])
     if noise is None or noise.variance < _TINY:
         return None
@@ -160,18 +160,20 @@ def find_jump(
     L, S, n, off, said = (x[inside:] for x in (L, S, n, off, said))
     age, losses, place = (end[-1] - begin) / T, np.cumsum(n[::-1])[::-1], np.arange(S.size)
     memory = _MEMORIES / -math.log(noise.correlation) if noise.correlation else 0.0
-    may = (begin >= made) & (age <= _OLDEST) & (age >= _YOUNGEST) & (losses >= _LOSSES) & (place >= _BEFORE)
-    starts = np.flatnonzero(may & (S.size - place >= max(_VALUES, min(memory, _PATIENCE))))
+    starts = np.flatnonzero((begin >= made) & (age <= _OLDEST) & (place >= _BEFORE))
     if not starts.size:
+        return None
+    ripe = (age >= _YOUNGEST) & (losses >= _LOSSES) & (S.size - place >= max(_VALUES, min(memory, _PATIENCE)))
+    ripe = ripe[starts]
+    if not ripe.any():
         return None
     z, size, left = _least_squares(S, n, off, _fall(L, said, int(starts[0])), noise, starts, made)
     z /= 1.0 + _DOUBT * noise.correlation
-    largest = float(np.abs(z).max())
-    for k in np.argsort(-z).tolist():
-        if z[k] <= _CLIP:
-            break
-        if _lasts(left[starts[k] :], n[starts[k] :], float(size[k])):
-            return Jump(inside + int(starts[k]), float(z[k]), unit * float(size[k]), largest)
+    largest = float(np.abs(z[ripe]).max())
+    best = int(np.argmax(z))
+    if ripe[best] and z[best] > _CLIP and _lasts(left[starts[best] :], n[starts[best] :], float(size[best])):
+        return Jump(inside + int(starts[best]), float(z[best]), unit * float(size[best]), largest)
+    # There is none, or it is too young to tell.
     return Jump(inside + S.size, -math.inf, 0.0, largest)
 
 

@@ -119,9 +119,9 @@ class JumpWatch:
     def state_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists."""
         return {
-            "cells": [list(x) for x in self._cells],
-            "open": self._open and list(self._open),
-            "looks": list(self._looks),
+            "cells": [list(cell) for cell in self._cells],
+            "open": None if self._open is None else list(self._open),
+            "looks": [list(look) for look in self._looks],
             "looked": self._looked,
         }
 
