@@ -31,7 +31,7 @@ from lightning_scaling.windows import CurveBuilder
 Array = NDArray[np.float64]
 
 SHARES, SIZES = (0.2, 0.4, 0.6, 0.8), (5.0, 3.0, 2.0)
-#: Thresholds among which those of a jump, upwards and downwards are chosen, and false alarms per run that each may give.
+#: Thresholds among which those of a jump, upwards and downwards are chosen; false alarms that each may give per run.
 TRIED = ((4.0, 4.25, 4.5, 5.0, 6.0, 7.0), (4.0, 4.5, 5.0, 5.5, 6.0, 7.0), (5.0, 6.0, 7.0, 8.0))
 ALLOWED = (0.025, 0.0125, 0.0125)
 #: A shift is looked for so far, and counts as found soon within this share of the run.
@@ -319,7 +319,8 @@ loss about a straight line through its neighbours: where a log holds means over 
 can be a thousandth of the loss and less than what the forecast can know. A jump upwards is told from {jump:g} sigma on:
 there the newest losses are held against those just before, and of the forecast only the shape is used.
 
-Nothing is said in about the first sixth of a run, nor of fewer than {fewest} losses: in a log of fifty losses, 2 % of the run is one loss, and one loss is a spike.
+Nothing is said in about the first sixth of a run, nor of fewer than {fewest} losses: in a log of fifty
+losses, 2 % of the run is one loss, and one loss is a spike.
 """
 
 

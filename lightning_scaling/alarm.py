@@ -23,7 +23,7 @@ FloatArray = NDArray[np.float64]
 
 #: Sigmas beyond which noise does not explain a jump upwards, nor a departure from the forecast upwards and downwards;
 #: benchmarks/alarm.py has chosen them.
-THRESHOLDS = (4.5, 6.0, 8.0)
+THRESHOLDS = (5.0, 5.5, 8.0)
 #: Blocks that a run of known length is cut in; of any other a block is this share of the steps so far.
 BLOCKS = 200
 #: Blocks that are remembered, and that must have been seen before anything is said.
