@@ -31,12 +31,15 @@ from lightning_scaling.windows import CurveBuilder
 Array = NDArray[np.float64]
 
 SHARES, SIZES = (0.2, 0.4, 0.6, 0.8), (5.0, 3.0, 2.0)
-#: Thresholds among which those upwards and downwards are chosen, and false alarms per run that they may give.
-UPWARDS, DOWNWARDS, ALLOWED = (4.0, 4.5, 5.0, 5.5, 6.0, 7.0), (5.0, 6.0, 7.0, 8.0), 0.05
+#: Thresholds among which those of a jump, upwards and downwards are chosen; false alarms that each may give per run.
+TRIED = ((4.0, 4.25, 4.5, 5.0, 6.0, 7.0), (4.0, 4.5, 5.0, 5.5, 6.0, 7.0), (5.0, 6.0, 7.0, 8.0))
+ALLOWED = (0.025, 0.0125, 0.0125)
 #: A shift is looked for so far, and counts as found soon within this share of the run.
 _LOOKED, SOON = 0.08, 0.02
 #: Losses that the noise is measured from: within this share of the run, at least so many.
 _NEAR, _POINTS = 0.025, 9
+#: An oracle is told the losses since so much of the run before the shift.
+_TOLD = 0.08
 #: Logged losses within that share below which a shift cannot be told from a spike so soon.
 FEWEST = 4
 #: Runs that break visibly: each leaves its course by far more than noise, and stays away or comes back slowly.
@@ -49,6 +52,7 @@ BROKEN = {
 }
 
 Refits = Mapping[int, Band | None]
+Thresholds = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Planted:
         run: The run.
         share: Where it was planted, as a share of the run.
         size: Its size, in standard deviations of one logged loss.
+        wander: Whether these take in correlated wander.
+        oracle: Standard deviations by which it stands out to one who is told its place (`oracle_sigmas`).
         delay: Share of the run from the shift until it was noticed, infinite where it was not.
         dense: Whether enough losses are logged within 2 % of the run to tell a shift from a spike.
     """
@@ -66,6 +72,8 @@ class Planted:
     run: RunCurve
     share: float
     size: float
+    wander: bool
+    oracle: float
     delay: float
     dense: bool
 
@@ -79,7 +87,7 @@ class Course:
         refits: Forecasts that are known already; they are not made anew.
     """
 
-    def __init__(self, run: RunCurve, thresholds: tuple[float, float], refits: Refits | None = None) -> None:
+    def __init__(self, run: RunCurve, thresholds: Thresholds, refits: Refits | None = None) -> None:
         self.run, self.alarm, self.made = run, Alarm(thresholds), dict(refits or {})
         self.alarm.horizon = run.T
         rates = run.rates()
@@ -112,7 +120,7 @@ class Course:
         return twin
 
 
-def departures(run: RunCurve, refits: Refits, thresholds: tuple[float, float]) -> list[Departure]:
+def departures(run: RunCurve, refits: Refits, thresholds: Thresholds) -> list[Departure]:
     """Return what the alarm finds in a run whose forecasts are known."""
     return Course(run, thresholds, refits).go(run.L).alarm.found
 
@@ -126,7 +134,34 @@ def noise_at(run: RunCurve, step: float) -> float:
     return float(np.median(np.abs(off - np.median(off)))) / 0.6745 * float(np.sqrt(near.size / (near.size - 2.0)))
 
 
-def plant(run: RunCurve, refits: Refits, thresholds: tuple[float, float]) -> Iterable[Planted]:
+def wander_at(run: RunCurve, step: float) -> float:
+    """Return the standard deviation of the losses of 4 % of the run about a straight line [unit of the loss]."""
+    nearest = np.argsort(np.abs(run.S - step), kind="stable")
+    near = nearest[: max(int((np.abs(run.S - step) < SOON * run.T).sum()), _POINTS)]
+    S, L = (run.S[near] - step) / run.T, run.L[near]
+    off = L - np.polyval(np.polyfit(S, L, 1), S)
+    return float(np.sqrt((off**2).sum() / (near.size - 2.0)))
+
+
+def oracle_sigmas(run: RunCurve, step: float, size: float) -> float:
+    """Return by how many standard deviations a shift stands out to one who is told where it is.
+
+    The losses from 8 % of the run before it to 2 % after it are a parabola and a shift, least squares, with noise whose
+    size and correlation are those of the clean run's rest.
+    """
+    near = (run.S > step - _TOLD * run.T) & (run.S <= step + SOON * run.T)
+    S, L = (run.S[near] - step) / run.T, run.L[near]
+    X = np.stack([np.ones(S.size), S, S**2, S > 0.0], axis=1)
+    if S.size <= X.shape[1]:
+        return 0.0
+    rest = L - X @ np.linalg.lstsq(X, L, rcond=None)[0]
+    phi = float(np.clip(rest[1:] @ rest[:-1] / (rest @ rest), 0.0, 0.95)) if rest.any() else 0.0
+    X, rest = (np.concatenate((x[:1], (x[1:] - phi * x[:-1]) / np.sqrt(1.0 - phi**2))) for x in (X, rest))
+    variance = float(rest @ rest) / (S.size - X.shape[1]) * np.linalg.pinv(X.T @ X)[3, 3]
+    return size / float(np.sqrt(max(variance, 1e-300)))
+
+
+def plant(run: RunCurve, refits: Refits, thresholds: Thresholds) -> Iterable[Planted]:
     """Plant shifts in a run, one at a time; those before a twentieth of its log are left out."""
     clean = Course(run, thresholds, refits)
     for share in SHARES:
@@ -135,11 +170,12 @@ def plant(run: RunCurve, refits: Refits, thresholds: tuple[float, float]) -> Ite
         if (run.S < at).sum() < 0.05 * run.S.size:
             continue
         dense = int(((run.S > at) & (run.S <= at + SOON * run.T)).sum()) >= FEWEST
-        for size in SIZES:
-            L = run.L + np.where(run.S > at, size * noise_at(run, at), 0.0)
+        for size, wander in (*((size, False) for size in SIZES), (SIZES[0], True)):
+            shift = size * (wander_at if wander else noise_at)(run, at)
+            L = run.L + np.where(run.S > at, shift, 0.0)
             found = [d for d in clean.copy().go(L, until).alarm.found if d.noticed > at]
             delay = (found[0].noticed - at) / run.T if found and found[0].upwards else np.inf
-            yield Planted(run, share, size, delay, dense)
+            yield Planted(run, share, size, wander, oracle_sigmas(run, at, shift), delay, dense)
 
 
 def synthetic_runs(n: int) -> list[RunCurve]:
@@ -177,7 +213,7 @@ def _share(count: int, of: int) -> str:
     return f"{count} of {of}" if of else "–"
 
 
-def false_alarms(runs: Sequence[RunCurve], refits: dict[str, Refits], thresholds: tuple[float, float]) -> list[str]:
+def false_alarms(runs: Sequence[RunCurve], refits: dict[str, Refits], thresholds: Thresholds) -> list[str]:
     """Return for each run which alarms it gave: "" none, "up", "down" or both."""
     said = []
     for run in runs:
@@ -203,39 +239,60 @@ def false_table(runs: Sequence[RunCurve], said: Sequence[str]) -> Table:
 def left_out_table(runs: Sequence[RunCurve], refits: dict[str, Refits]) -> Table:
     """Choose the thresholds by all sources but one, and count the false alarms of that one."""
     # A run that is silent at the lowest thresholds is so at all.
-    loud = [bool(said) for said in false_alarms(runs, refits, (UPWARDS[0], DOWNWARDS[0]))]
+    lowest = (TRIED[0][0], TRIED[1][0], TRIED[2][0])
+    loud = [bool(said) for said in false_alarms(runs, refits, lowest)]
 
-    def alarms(thresholds: tuple[float, float]) -> list[bool]:
+    def alarms(thresholds: Thresholds) -> list[bool]:
         return [
             cries and bool(departures(run, refits[run.id], thresholds)) for run, cries in zip(runs, loud, strict=True)
         ]
 
-    up, down = {t: alarms((t, np.inf)) for t in UPWARDS}, {t: alarms((np.inf, t)) for t in DOWNWARDS}
+    kinds = (lambda t: (t, np.inf, np.inf), lambda t: (np.inf, t, np.inf), lambda t: (np.inf, np.inf, t))
+    cried = [{t: alarms(kind(t)) for t in tried} for kind, tried in zip(kinds, TRIED, strict=True)]
     rows, wrong, total = [], 0, 0
     for source in _sources(runs):
         others = [i for i, run in enumerate(runs) if run.group != source]
         mine = [i for i, run in enumerate(runs) if run.group == source]
         chosen = [
-            next(
-                (t for t, said in tried.items() if sum(said[i] for i in others) <= 0.5 * ALLOWED * len(others)),
-                max(tried),
-            )
-            for tried in (up, down)
+            next((t for t, said in tried.items() if sum(said[i] for i in others) <= share * len(others)), max(tried))
+            for tried, share in zip(cried, ALLOWED, strict=True)
         ]
-        count = sum(up[chosen[0]][i] or down[chosen[1]][i] for i in mine)
+        count = sum(any(tried[t][i] for tried, t in zip(cried, chosen, strict=True)) for i in mine)
         wrong, total = wrong + count, total + len(mine)
         rows.append((source, *(f"{t:g}" for t in chosen), _share(count, len(mine))))
-    rows.append(("all", "", "", _share(wrong, total)))
+    rows.append(("all", "", "", "", _share(wrong, total)))
     note = (
-        "The lowest thresholds at which at most one in forty runs of the other sources gives an alarm, each way; and "
-        "how many runs of the source left out give one then."
+        "The lowest thresholds at which at most one in forty runs of the other sources gives an alarm of a jump, and "
+        "one in eighty one of a departure, each way; and how many runs of the source left out give one then."
     )
-    return Table("Thresholds chosen without a source", note, ("source", "upwards", "downwards", "either"), tuple(rows))
+    header = ("source", "jump", "upwards", "downwards", "either")
+    return Table("Thresholds chosen without a source", note, header, tuple(rows))
+
+
+def oracle_table(planted: Sequence[Planted]) -> Table:
+    """Return what is found of shifts of five widths, of either definition, beside what an oracle would."""
+    rows = []
+    for source in [*_sources(p.run for p in planted), "all"]:
+        cells = []
+        for wander in (False, True):
+            mine = [p for p in planted if p.size == SIZES[0] and p.wander is wander and source in (p.run.group, "all")]
+            seen = [p for p in mine if p.oracle > THRESHOLDS[0]]
+            soon = [sum(p.delay <= SOON + 1e-9 for p in some) for some in (mine, seen)]
+            cells += [f"{soon[0] / len(mine):.0%}", f"{len(seen) / len(mine):.0%}", _share(soon[1], len(seen))]
+        rows.append((source, *cells))
+    note = (
+        "The first three columns: widths of one loss about its neighbours, from the median of its distances. The last "
+        "three: the standard deviation of all losses in 4 % of the run about a straight line, which takes in "
+        "correlated wander and spikes. An oracle is told where the shift is: it sees those that stand out by more than "
+        f"{THRESHOLDS[0]:g} sigma of a parabola through the losses from 8 % of the run before to 2 % after it."
+    )
+    header = ("source", *(2 * ("found in 2 %", "oracle", "found of the oracle's")))
+    return Table("Shifts of five widths, and what an oracle sees", note, header, tuple(rows))
 
 
 def found_table(planted: Sequence[Planted], title: str, note: str) -> Table:
     """Return shares found, and delays, by source and size."""
-    rows = []
+    rows, planted = [], [p for p in planted if not p.wander]
     for source in [*_sources(p.run for p in planted), "all"]:
         cells = []
         for size in SIZES:
@@ -259,16 +316,17 @@ Written by `python -m benchmarks.alarm --curves DIR --out docs/alarm.md`. A run 
 forecasts made when a monitor makes them; what the alarm does is told in `lightning_scaling/alarm.py`. A departure
 upwards is told from {up:g} sigma on, one downwards from {down:g}. Noise widths are standard deviations of one logged
 loss about a straight line through its neighbours: where a log holds means over many steps, those of such a mean, which
-can be a thousandth of the loss and less than what the forecast can know.
+can be a thousandth of the loss and less than what the forecast can know. A jump upwards is told from {jump:g} sigma on:
+there the newest losses are held against those just before, and of the forecast only the shape is used.
 
-Nothing is said before two forecasts have been held against the losses, about the first sixth of a run, nor of fewer
-than {fewest} losses: in a log of fifty losses, 2 % of the run is one loss, and one loss is a spike.
+Nothing is said in about the first sixth of a run, nor of fewer than {fewest} losses: in a log of fifty
+losses, 2 % of the run is one loss, and one loss is a spike.
 """
 
 
 def page(tables: Sequence[Table], broken: Sequence[str], named: Sequence[str]) -> str:
     """Return the page."""
-    parts = [_PAGE.format(up=THRESHOLDS[0], down=THRESHOLDS[1], fewest=3)]
+    parts = [_PAGE.format(jump=THRESHOLDS[0], up=THRESHOLDS[1], down=THRESHOLDS[2], fewest=3)]
     if broken:
         parts.append("Runs that break visibly are not counted as clean:\n\n" + "\n".join(broken) + "\n")
     if named:
@@ -306,6 +364,7 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], object] = 
                 "Found within 2 % / within 8 % of the run.",
             ),
         ]
+        found.append(oracle_table([p for p in planted if p.dense]))
         if sparse := [p for p in planted if not p.dense]:
             found.append(
                 found_table(sparse, "Shifts upwards, fewer losses", "Found within 2 % / within 8 % of the run.")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from lightning_scaling.departure import Departure, sigmas_since
+from lightning_scaling.jump_watch import JumpWatch
 from lightning_scaling.projection import Forecast
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.verdict import Verdict
@@ -20,8 +21,9 @@ __all__ = ["Alarm", "Band"]
 
 FloatArray = NDArray[np.float64]
 
-#: Sigmas beyond which noise does not explain a departure upwards, and downwards; benchmarks/alarm.py has chosen them.
-THRESHOLDS = (4.5, 6.0)
+#: Sigmas beyond which noise does not explain a jump upwards, nor a departure from the forecast upwards and downwards;
+#: benchmarks/alarm.py has chosen them.
+THRESHOLDS = (5.0, 5.5, 8.0)
 #: Blocks that a run of known length is cut in; of any other a block is this share of the steps so far.
 BLOCKS = 200
 #: Blocks that are remembered, and that must have been seen before anything is said.
@@ -29,7 +31,9 @@ _KEPT, _FEWEST = 24, 16
 #: Blocks after which a forecast is held against the losses: a newer one may know of the departure already.
 _AGE = 4
 #: Forecasts that are kept, steps at which each is read, and how far: in intervals of refits and in shares of the run.
-_BANDS, _NODES, _INTERVALS, _REACH = 8, 9, 3.0, 0.15
+_BANDS, _NODES, _INTERVALS, _REACH = 6, 9, 3.0, 0.15
+#: Steps in its past at which each is read, and how far back, in shares of the run.
+_PAST, _BACK = 8, 0.12
 #: Rise of the planned rate, as a share of its peak, after which a forecast is not held against the losses.
 _RISE = 0.05
 #: Single losses count up to so many mean differences of neighbours off their block, once so many were seen.
@@ -46,6 +50,8 @@ _PRIOR, _STAYS, _WORST = 3.0, 0.6, 4.0
 _TRIALS = 2
 #: Blocks after which forecasts are taken to know of a departure.
 _ADAPTS = 10.0
+#: Age of a forecast that knows nothing of a jump, in shares of the run.
+_UNTOUCHED = 0.02
 #: Departures that are remembered.
 _FOUND = 16
 
@@ -57,10 +63,10 @@ class Band:
     Args:
         made: Step of the forecast [steps].
         until: Last step of which it may be held against the losses [steps].
-        S: Steps at which it was read [steps], shape (9,).
-        mid: Median of the expected loss [unit of the loss], shape (9,).
-        up: Standard deviation upwards, free of what two seeds differ by [same unit], shape (9,).
-        down: The same downwards, shape (9,).
+        S: Steps at which it was read, some before it was made [steps], shape (M,).
+        mid: Median of the expected loss, and what the smoothed losses were before it [unit of the loss], shape (M,).
+        up: Standard deviation upwards, free of what two seeds differ by [same unit], shape (M,).
+        down: The same downwards, shape (M,).
     """
 
     made: int
@@ -72,19 +78,23 @@ class Band:
 
     @classmethod
     def of(cls, forecast: Forecast, schedule: LRSchedule | None, reach: float) -> Band | None:
-        """Read a forecast over the next ``reach`` steps; None where it says nothing of them."""
+        """Read a forecast over the next ``reach`` steps and some before; None where it says nothing of the next."""
         if not forecast.verdict.usable and forecast.verdict is not Verdict.NO_HORIZON:
             return None
-        S = np.linspace(forecast.step, forecast.step + max(reach, 1.0), _NODES)
+        ahead = np.linspace(forecast.step, forecast.step + max(reach, 1.0), _NODES)
+        back = min(_BACK * (forecast.horizon or forecast.step), forecast.step - 1.0)
+        S = np.concatenate((np.linspace(forecast.step - back, forecast.step, _PAST, endpoint=False), ahead))
         said = forecast.loss_at(S)
         sigmas, floor = float(ndtri(0.5 + 0.5 * forecast.level)), forecast.seed_noise
         sides = [np.asarray(x) / sigmas for x in (said.high - said.mid, said.mid - said.low)]
         up, down = (np.sqrt(np.maximum(x**2 - floor**2, 1e-4 * x**2)) for x in sides)
         mid, until = np.asarray(said.mid), float(S[-1])
-        if not all(np.isfinite(x).all() for x in (mid, up, down)):
+        known = np.isfinite(mid) & np.isfinite(up) & np.isfinite(down)
+        if not known[_PAST:].all():
             return None
+        S, mid, up, down = (x[known] for x in (S, mid, up, down))
         if schedule is not None:
-            fine = np.linspace(S[0], S[-1], 8 * _NODES)
+            fine = np.linspace(ahead[0], ahead[-1], 8 * _NODES)
             rates = schedule.rate_at(np.maximum(fine, 1.0))
             rises = np.flatnonzero(rates - np.minimum.accumulate(rates) > _RISE)
             until = float(fine[rises[0]]) if rises.size else until
@@ -127,17 +137,22 @@ class Alarm:
     .. math:: f^2 = \max\!\left(\frac{\nu + \sum_k e_k^2}{\nu + \sum_k 1}, 1\right)
 
     with e_k their errors in sigmas, the older ones counting less. The first two of a run are for the record only.
+
+    What a forecast may be off by hides a jump that the neighbouring losses show clearly: a `JumpWatch` holds the newest
+    losses against those just before, which leaves of the forecast the shape only.
+
     What is found follows from the losses and forecasts alone, not from when they are handed over.
 
     Args:
-        thresholds: Sigmas beyond which a departure upwards, and downwards, is found [1].
+        thresholds: Sigmas beyond which a jump upwards, a departure from the forecast upwards, and one downwards is
+            found [1].
 
     Attributes:
         horizon: Planned end of the run [steps], None where it is not known.
         found: The departures so far, oldest first; at most 16 are kept.
     """
 
-    def __init__(self, thresholds: tuple[float, float] = THRESHOLDS) -> None:
+    def __init__(self, thresholds: tuple[float, float, float] = THRESHOLDS) -> None:
         self._thresholds = thresholds
         self.horizon: int | None = None
         self.found: list[Departure] = []
@@ -156,6 +171,7 @@ class Alarm:
         self._n_tried = 0
         self._quiet_until = 0
         self._marks: list[tuple[int, float]] = []  # steps and when they were done
+        self._jumps = JumpWatch()
 
     def arm(self, forecast: Forecast, schedule: LRSchedule | None, interval: float) -> None:
         """Take a new forecast of the run.
@@ -228,6 +244,10 @@ class Alarm:
             self._measure()
             if self._n_blocks >= _FEWEST:
                 self._judge(now)
+        length = float(self.horizon or step)
+        self._jumps.add(step, loss, length)
+        if self._jumps.is_due(length):
+            self._look(step, length, now)
 
     def _foreseen(self, step: int) -> float | None:
         """Return what a block that begins at a step should be: the one before, and the change that is forecast."""
@@ -287,7 +307,7 @@ class Alarm:
         off = band.off(S, L)
         last = two + (newest.sum_L - newest.sum_clipped) / newest.n
         widened = max((_PRIOR + self._record[0]) / (_PRIOR + self._record[1]), 1.0)
-        for sign, sd, threshold in zip((1.0, -1.0), (band.up, band.down), self._thresholds, strict=True):
+        for sign, sd, threshold in zip((1.0, -1.0), (band.up, band.down), self._thresholds[1:], strict=True):
             if sign * two <= 0.0:
                 continue
             z = sigmas_since(S, n, sign * off, sign * last, noise, widened * np.interp(S, band.S, sd) ** 2)
@@ -297,12 +317,24 @@ class Alarm:
             full = np.array([b.sum_L for b in blocks[start:]])
             loss = float(full.sum() / n[start:].sum())
             expected = loss - float(np.average(band.off(S[start:], full / n[start:]), weights=n[start:]))
-            step = blocks[start].begin + 1
-            ago = now - self._time_of(step)
-            self.found = [*self.found, Departure(step, sign * float(z[start]), loss, expected, newest.end, ago)]
-            self.found = self.found[-_FOUND:]
-            self._told = min(self._told + 1, _FOUND)
-            self._quiet_until = newest.end + math.ceil(_ADAPTS * self._width(newest.end))
+            self._tell(blocks[start].begin, sign * float(z[start]), loss, expected, newest.end, now)
+
+    def _look(self, step: int, length: float, now: float) -> None:
+        """Hold the newest losses against those just before, by the shape of the newest forecast older than a jump."""
+        band = next((b for b in reversed(self._bands) if b.made <= step - _UNTOUCHED * length), None)
+        if band is None or band.made < self._quiet_until or step > band.until:
+            return
+        found = self._jumps.look(band.S, band.mid, band.made, length)
+        if found is not None and found.sigma > self._thresholds[0]:
+            self._tell(found.start, found.sigma, found.loss, found.loss - found.size, step, now)
+
+    def _tell(self, before: int, sigma: float, loss: float, expected: float, noticed: int, now: float) -> None:
+        """Note a departure that began after a step, and be quiet until forecasts know of it."""
+        ago = now - self._time_of(before + 1)
+        self.found = [*self.found, Departure(before + 1, sigma, loss, expected, noticed, ago)][-_FOUND:]
+        self._told = min(self._told + 1, _FOUND)
+        self._quiet_until = noticed + math.ceil(_ADAPTS * self._width(noticed))
+        self._jumps.forget(before)
 
     def _remember(self) -> None:
         """Put into the record how far the forecast that has been in use was off."""
@@ -340,6 +372,7 @@ class Alarm:
             "counts": [self._n_blocks, self._n_losses, self._used, self._quiet_until, self._n_tried],
             "scale": [self._last, self._jump, *self._record],
             "squares": [list(x) for x in self._squares],
+            "jumps": self._jumps.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -355,3 +388,5 @@ class Alarm:
         self._last, self._jump, *self._record = state["scale"]
         self._squares = (list(state["squares"][0]), list(state["squares"][1]))
         self._marks = []
+        if "jumps" in state:  # not in one of an earlier version
+            self._jumps.load_state_dict(state["jumps"])

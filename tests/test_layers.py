@@ -47,6 +47,8 @@ LAYERS: dict[str, set[str]] = {
     "projection": NUMBERS,
     "forecast": NUMBERS,
     "departure": NUMBERS,
+    "jump": NUMBERS,
+    "jump_watch": NUMBERS,
     "alarm": NUMBERS,
     "alternatives": NUMBERS,
     "advice": NUMBERS,

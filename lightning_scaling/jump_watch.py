@@ -1,0 +1,133 @@
+"""JumpWatch: looks for a jump in the newest losses every so often, in memory that does not grow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_scaling.jump import find_jump
+
+__all__ = ["Found", "JumpWatch"]
+
+FloatArray = NDArray[np.float64]
+
+#: Cells that a run is cut in; those that are kept.
+_CELLS, _KEPT = 1000, 160
+#: Shares of the run: between looks, before the first, before one is told, and of how much before it a look makes use.
+_EVERY, _FIRST, _SILENT, _WINDOW = 0.004, 0.1, 0.16, 0.15
+#: Looks that tell how large jumps are in this run anyway: their age [shares of the run], how many, which of them, and
+#: how large it may be [sigma].
+_OLDEST, _YOUNGEST, _FEWEST, _QUANTILE, _USUAL = 0.12, 0.02, 4, 0.8, 2.5
+
+
+@dataclass(frozen=True)
+class Found:
+    """A jump that lasts.
+
+    Args:
+        start: The step before its first [steps].
+        sigma: Its size [standard deviations].
+        loss: Mean loss since then [unit of the loss].
+        size: Its size [same unit].
+    """
+
+    start: int
+    sigma: float
+    loss: float
+    size: float
+
+
+class JumpWatch:
+    r"""Holds the newest losses against those just before.
+
+    Losses are averaged in cells of a 1000th of the run, and every 250th of it `find_jump` looks for a jump that began
+    in the newest 2 %. Where the shape that the forecast gives the curve does not fit, or the noise has heavy tails, it
+    finds jumps all the time: a jump counts for less where the looks before found large ones,
+
+    .. math:: z / \max(q / 2.5, 1)
+
+    with q the 80 % quantile of the largest jumps, of either sign, at the looks between 2 and 12 % of the run before.
+    """
+
+    def __init__(self) -> None:
+        self._cells: list[list[float]] = []  # last step, losses, mean step, mean loss
+        self._open: list[float] | None = None  # first step less one, losses, sum of steps, sum of losses
+        self._looks: list[list[float]] = []  # step, largest jump
+        self._looked = 0.0
+
+    def add(self, step: int, loss: float, length: float) -> None:
+        """Take a loss.
+
+        Args:
+            step: Its step [steps].
+            loss: The loss [its unit].
+            length: Length of the run [steps], the step where it is not known.
+        """
+        cell = self._open
+        if cell is None:
+            begin = self._cells[-1][0] if self._cells else step - 1.0
+            cell = self._open = [begin, 0.0, 0.0, 0.0]
+        cell[1] += 1.0
+        cell[2] += step
+        cell[3] += loss
+        if step - cell[0] >= length / _CELLS:
+            self._cells = [*self._cells, [float(step), cell[1], cell[2] / cell[1], cell[3] / cell[1]]][-_KEPT:]
+            self._open = None
+
+    def is_due(self, length: float) -> bool:
+        """Return whether a cell has just been closed, and it is time to look."""
+        if self._open is not None:
+            return False
+        step = self._cells[-1][0]
+        return step >= _FIRST * length and step - self._looked >= _EVERY * length
+
+    def look(self, S: FloatArray, mid: FloatArray, made: int, length: float) -> Found | None:
+        """Look for a jump; return the one that lasts and is largest.
+
+        Args:
+            S: Steps of which it is known what was forecast of the loss, or what it was [steps], shape (M,).
+            mid: That [unit of the loss], shape (M,).
+            made: Step of the forecast [steps].
+            length: Length of the run [steps].
+        """
+        end, n, at, L = np.array(self._cells).T
+        self._looked = float(end[-1])
+        since = max(float(S[0]), self._looked - _WINDOW * length)
+        found = find_jump(end, at, n, L, np.interp(at, S, mid), since=since, made=made, T=length)
+        if found is None:
+            return None
+        ages = [(self._looked - step) / length for step, _ in self._looks]
+        usual = [x for (_, x), age in zip(self._looks, ages, strict=True) if _YOUNGEST < age <= _OLDEST]
+        kept = [look for look, age in zip(self._looks, ages, strict=True) if age <= _OLDEST]
+        self._looks = [*kept, [self._looked, found.largest]]
+        if len(usual) < _FEWEST or self._looked < _SILENT * length or math.isinf(found.sigma):
+            return None
+        sigma = found.sigma / max(float(np.quantile(usual, _QUANTILE)) / _USUAL, 1.0)
+        start = found.start
+        return Found(int(end[start - 1]), sigma, float(np.average(L[start:], weights=n[start:])), found.size)
+
+    def forget(self, step: int) -> None:
+        """Forget the losses up to a step, after which the run goes another course."""
+        self._cells = [cell for cell in self._cells if cell[0] > step]
+        self._looks = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain numbers and lists."""
+        return {
+            "cells": [list(cell) for cell in self._cells],
+            "open": None if self._open is None else list(self._open),
+            "looks": [list(look) for look in self._looks],
+            "looked": self._looked,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+        self._cells = [list(cell) for cell in state["cells"]]
+        self._open = None if state["open"] is None else list(state["open"])
+        self._looks = [list(look) for look in state["looks"]]
+        self._looked = float(state["looked"])

@@ -1,0 +1,90 @@
+"""Jumps: found beside the losses just before, not where the noise is correlated, bent or a spike."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lightning_scaling.jump import Jump, find_jump, noise_of
+from lightning_scaling.jump_watch import JumpWatch
+
+Array = NDArray[np.float64]
+
+M, T = 150, 1000.0
+END = np.arange(500.0, 500.0 + M)
+
+
+def noise(seed: int, correlation: float = 0.0) -> Array:
+    """Return noise of unit width, each value like the one before."""
+    x = np.random.default_rng(seed).standard_normal(M)
+    for k in range(1, M):
+        x[k] = correlation * x[k - 1] + math.sqrt(1.0 - correlation**2) * x[k]
+    return x
+
+
+def found(L: Array, said: Array | None = None) -> Jump:
+    """Look for a jump with a forecast that was made 40 steps ago."""
+    said = np.full(M, 3.0) if said is None else said
+    jump = find_jump(END, END, np.ones(M), L, said, since=END[0], made=END[-1] - 40.0, T=T)
+    assert jump is not None
+    return jump
+
+
+@pytest.mark.parametrize(("correlation", "low", "high"), [(0.0, 0.0, 0.3), (0.8, 0.5, 0.95)])
+def test_noise_is_measured_with_its_correlation(correlation: float, low: float, high: float) -> None:
+    told = [noise_of(np.ones(M), 5.0 + 0.1 * noise(seed, correlation)) for seed in range(40)]
+    assert low <= float(np.median([x.correlation for x in told if x])) <= high
+    assert np.median([math.sqrt(x.variance) for x in told if x]) == pytest.approx(0.1, rel=0.3)
+    assert noise_of(np.ones(M), np.full(M, 3.0)) is None
+
+
+def test_a_jump_is_measured_where_it_began() -> None:
+    for seed in range(10):
+        jump = found(3.0 + 0.01 * noise(seed) + np.where(END >= END[-12], 0.05, 0.0))
+        assert abs(jump.start - (M - 12)) <= 1
+        assert jump.sigma > 6.0
+        assert jump.size == pytest.approx(0.05, abs=0.015)
+
+
+def test_a_jump_as_small_as_the_forecast_is_unsure_is_seen() -> None:
+    said = 3.0 + 0.02 * (END - END[0]) / M  # off by far more than the noise
+    assert found(3.0 + 0.001 * noise(1) + np.where(END >= END[-12], 0.005, 0.0), said).sigma > 5.0
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+def test_noise_alone_seldom_makes_one(correlation: float) -> None:
+    assert sum(found(3.0 + 0.01 * noise(seed, correlation)).sigma > 5.0 for seed in range(200)) <= 1
+
+
+def test_a_spike_a_fall_and_a_jump_that_is_too_young_are_none() -> None:
+    for begin, end, height in ((12, 8, 1e3), (12, 0, -0.05), (4, 0, 0.05)):
+        L = 3.0 + 0.01 * noise(2)
+        L[M - begin : M - end] += height
+        assert found(L).sigma <= 3.0
+
+
+def test_losses_of_any_size_are_looked_at() -> None:
+    for unit in (1e-300, 1e300):
+        L = unit * (3.0 + 0.01 * noise(3) + np.where(END >= END[-12], 0.05, 0.0))
+        assert found(L, np.full(M, 3.0 * unit)).sigma > 6.0
+
+
+def test_a_watch_goes_on_where_it_was_left_off() -> None:
+    L = 3.0 + 0.05 * np.random.default_rng(4).standard_normal(2000) + np.where(np.arange(2000) >= 1200, 0.25, 0.0)
+    watches, told = [JumpWatch(), JumpWatch()], [[], []]
+    for step, loss in enumerate(L.tolist(), start=1):
+        for k in range(2):
+            watches[k].add(step, loss, 2000.0)
+            made = step // 100 * 100 - 60
+            if watches[k].is_due(2000.0):
+                told[k].append(watches[k].look(np.array([1.0, 2000.0]), np.full(2, 3.0), made, 2000.0))
+        again = JumpWatch()
+        again.load_state_dict(json.loads(json.dumps(watches[1].state_dict())))
+        watches[1] = again
+    assert told[0] == told[1]
+    first = next(x for x in told[0] if x is not None and x.sigma > 5.0)
+    assert abs(first.start - 1200) <= 4
