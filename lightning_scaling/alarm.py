@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from lightning_scaling.departure import Departure, sigmas_since
 from lightning_scaling.jump_watch import JumpWatch
@@ -64,17 +64,15 @@ class Band:
         made: Step of the forecast [steps].
         until: Last step of which it may be held against the losses [steps].
         S: Steps at which it was read, some before it was made [steps], shape (M,).
-        mid: Median of the expected loss, and what the smoothed losses were before it [unit of the loss], shape (M,).
-        up: Standard deviation upwards, free of what two seeds differ by [same unit], shape (M,).
-        down: The same downwards, shape (M,).
+        mid: Mean of the expected loss, and what the smoothed losses were before it [unit of the loss], shape (M,).
+        sd: Its standard deviation, free of what two seeds differ by [same unit], shape (M,).
     """
 
     made: int
     until: float
     S: FloatArray
     mid: FloatArray
-    up: FloatArray
-    down: FloatArray
+    sd: FloatArray
 
     @classmethod
     def of(cls, forecast: Forecast, schedule: LRSchedule | None, reach: float) -> Band | None:
@@ -84,21 +82,22 @@ class Band:
         ahead = np.linspace(forecast.step, forecast.step + max(reach, 1.0), _NODES)
         back = min(_BACK * (forecast.horizon or forecast.step), forecast.step - 1.0)
         S = np.concatenate((np.linspace(forecast.step - back, forecast.step, _PAST, endpoint=False), ahead))
-        said = forecast.loss_at(S)
-        sigmas, floor = float(ndtri(0.5 + 0.5 * forecast.level)), forecast.seed_noise
-        sides = [np.asarray(x) / sigmas for x in (said.high - said.mid, said.mid - said.low)]
-        up, down = (np.sqrt(np.maximum(x**2 - floor**2, 1e-4 * x**2)) for x in sides)
-        mid, until = np.asarray(said.mid), float(S[-1])
-        known = np.isfinite(mid) & np.isfinite(up) & np.isfinite(down)
+        said = forecast.mixture_at(S, smooth=False)
+        if said is None:
+            return None
+        # Moments: quantiles of so many steps would cost as much as the forecast.
+        mid, variance, until = said.mean(), said.sd() ** 2, float(S[-1])
+        sd = np.sqrt(np.maximum(variance - forecast.seed_noise**2, 1e-4 * variance))
+        known = np.isfinite(mid) & np.isfinite(sd)
         if not known[_PAST:].all():
             return None
-        S, mid, up, down = (x[known] for x in (S, mid, up, down))
+        S, mid, sd = (x[known] for x in (S, mid, sd))
         if schedule is not None:
             fine = np.linspace(ahead[0], ahead[-1], 8 * _NODES)
             rates = schedule.rate_at(np.maximum(fine, 1.0))
             rises = np.flatnonzero(rates - np.minimum.accumulate(rates) > _RISE)
             until = float(fine[rises[0]]) if rises.size else until
-        return cls(forecast.step, until, S, mid, up, down)
+        return cls(forecast.step, until, S, mid, sd)
 
     def off(self, S: FloatArray, L: FloatArray) -> FloatArray:
         """Return by how much losses lie above what was forecast of their steps, shape (M,)."""
@@ -278,7 +277,7 @@ class Alarm:
 
     def _noise(self) -> float:
         """Return the variance of the mean of n losses, times n [unit squared]."""
-        known = [float(np.median(squares)) for squares in self._squares if len(squares) > 2]
+        known = [median(squares) for squares in self._squares if len(squares) > 2]
         return max(known, default=0.0) / _MEDIAN_SQUARE
 
     def _unseen(self, band: Band) -> list[_Block]:
@@ -307,10 +306,11 @@ class Alarm:
         off = band.off(S, L)
         last = two + (newest.sum_L - newest.sum_clipped) / newest.n
         widened = max((_PRIOR + self._record[0]) / (_PRIOR + self._record[1]), 1.0)
-        for sign, sd, threshold in zip((1.0, -1.0), (band.up, band.down), self._thresholds[1:], strict=True):
+        variance = widened * np.interp(S, band.S, band.sd) ** 2
+        for sign, threshold in zip((1.0, -1.0), self._thresholds[1:], strict=True):
             if sign * two <= 0.0:
                 continue
-            z = sigmas_since(S, n, sign * off, sign * last, noise, widened * np.interp(S, band.S, sd) ** 2)
+            z = sigmas_since(S, n, sign * off, sign * last, noise, variance)
             start = int(np.argmax(z))
             if z[start] <= threshold:
                 continue
@@ -345,7 +345,7 @@ class Alarm:
             return
         S, n, L = np.array([(b.S, b.n, b.L) for b in blocks]).T
         off = float(np.average(band.off(S, L), weights=n))
-        sd = float(np.interp(S.mean(), band.S, band.up if off > 0.0 else band.down))
+        sd = float(np.interp(S.mean(), band.S, band.sd))
         error = off**2 / max(sd**2 + self._noise() / float(n.sum()), 1e-300)
         self._n_tried += 1
         self._record = [_STAYS * self._record[0] + min(error, _WORST**2), _STAYS * self._record[1] + 1.0]
@@ -359,7 +359,7 @@ class Alarm:
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists; the clock does not go on in another process and is left out."""
-        bands = [[b.made, b.until, *(x.tolist() for x in (b.S, b.mid, b.up, b.down))] for b in self._bands]
+        bands = [[b.made, b.until, *(x.tolist() for x in (b.S, b.mid, b.sd))] for b in self._bands]
         blocks = [*self._blocks, *([] if self._open is None else [self._open])]
         return {
             "horizon": self.horizon,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +100,7 @@ def noise_of(n: FloatArray, L: FloatArray) -> Noise | None:
     if not squares or not squares[0] > 0.0:
         return None
     known = [float(np.interp(s / squares[0], r, _GRID)) for s, r in zip(squares[1:], _RATIOS[1:], strict=False)]
-    correlation = min(float(np.median(known)), _MOST_CORRELATED) if known else 0.0
+    correlation = min(median(known), _MOST_CORRELATED) if known else 0.0
     if correlation < _CORRELATED:
         correlation = 0.0
     return Noise(squares[0] / float(_roughness(np.array(correlation))), correlation)
@@ -109,10 +110,12 @@ def _square(n: FloatArray, L: FloatArray, lag: int) -> float:
     """Return the mean square of second differences in those of one loss; large ones are cut off."""
     line = L[lag:-lag] - 0.5 * (L[2 * lag :] + L[: -2 * lag])
     squares = np.sort(line**2 / (1.0 / n[lag:-lag] + 0.25 * (1.0 / n[2 * lag :] + 1.0 / n[: -2 * lag])))
-    middle = 0.5 * float(squares[(squares.size - 1) // 2] + squares[squares.size // 2])
-    mean = max(middle / _MEDIAN_SQUARE, float(squares[: max(int(0.9 * squares.size), 1)].mean()))
+    M, sums = squares.size, np.concatenate(([0.0], np.cumsum(squares)))
+    middle, most = 0.5 * float(squares[(M - 1) // 2] + squares[M // 2]), max(int(0.9 * M), 1)
+    mean = max(middle / _MEDIAN_SQUARE, float(sums[most]) / most)
     for _ in range(3):
-        mean = _LEFT_OUT * float(np.minimum(squares, _CAP * mean).mean())
+        whole = int(squares.searchsorted(_CAP * mean))
+        mean = _LEFT_OUT * float(sums[whole] + (M - whole) * _CAP * mean) / M
     return mean
 
 

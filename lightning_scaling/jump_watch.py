@@ -20,6 +20,8 @@ FloatArray = NDArray[np.float64]
 _CELLS, _KEPT = 1000, 160
 #: Shares of the run: between looks, before the first, before one is told, and of how much before it a look makes use.
 _EVERY, _FIRST, _SILENT, _WINDOW = 0.004, 0.1, 0.16, 0.15
+#: Steps between looks in a short run, for a look has its price, and the largest share of the run that they may be.
+_APART, _SPARSE = 64, 0.01
 #: Looks that tell how large jumps are in this run anyway: their age [shares of the run], how many, which of them, and
 #: how large it may be [sigma].
 _OLDEST, _YOUNGEST, _FEWEST, _QUANTILE, _USUAL = 0.12, 0.02, 4, 0.8, 2.5
@@ -84,7 +86,8 @@ class JumpWatch:
         if self._open is not None:
             return False
         step = self._cells[-1][0]
-        return step >= _FIRST * length and step - self._looked >= _EVERY * length
+        apart = max(_EVERY * length, min(_APART, _SPARSE * length))
+        return step >= _FIRST * length and step - self._looked >= apart
 
     def look(self, S: FloatArray, mid: FloatArray, made: int, length: float) -> Found | None:
         """Look for a jump; return the one that lasts and is largest.
@@ -107,7 +110,8 @@ class JumpWatch:
         self._looks = [*kept, [self._looked, found.largest]]
         if len(usual) < _FEWEST or self._looked < _SILENT * length or math.isinf(found.sigma):
             return None
-        sigma = found.sigma / max(float(np.quantile(usual, _QUANTILE)) / _USUAL, 1.0)
+        ordered = sorted(usual)
+        sigma = found.sigma / max(ordered[math.ceil(_QUANTILE * len(ordered)) - 1] / _USUAL, 1.0)
         start = found.start
         return Found(int(end[start - 1]), sigma, float(np.average(L[start:], weights=n[start:])), found.size)
 

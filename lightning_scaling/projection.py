@@ -164,18 +164,19 @@ class Forecast:
         parts = [self._law(flat[i : i + _AT_ONCE]) for i in range(0, flat.size, _AT_ONCE)]
         return joined([interval_of(part, self.level, (part.means.shape[1],)) for part in parts], steps.shape)
 
-    def mixture_at(self, S: ArrayLike | None = None) -> GaussianMixture | None:
+    def mixture_at(self, S: ArrayLike | None = None, *, smooth: bool = True) -> GaussianMixture | None:
         """Return all that is known of the expected loss at steps S, as a mixture of normals.
 
         Args:
             S: Steps [steps], shape (P,); None: the last 2 % of the run, as in ``final_loss``.
+            smooth: Whether some ten windows are averaged before now, so that a lucky one is not taken for the trend.
 
         Returns:
             The mixture of P quantities (of one for None) [unit of the curve]; None where nothing can be said.
         """
         if self._posterior is None or (S is None and self.horizon is None):
             return None
-        return self._final if S is None else self._loss(np.asarray(S, dtype=np.float64), smooth=True)
+        return self._final if S is None else self._loss(np.asarray(S, dtype=np.float64), smooth=smooth)
 
     def probability_below(self, loss: float, S: float | None = None) -> float:
         """Return the probability that the expected loss at step S, or the mean over the last 2 %, is at most ``loss``.

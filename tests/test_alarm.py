@@ -45,7 +45,7 @@ def gone_through(L: Array, *, seed: int = 0, unsure: float = 0.01, alarm: Alarm 
             + np.concatenate(([0.0], np.cumsum(rng.standard_normal(8) * np.sqrt(np.diff(sd**2)))))
             + unsure * rng.standard_normal()
         )
-        alarm.hold(Band(made, S[-1], S, mid, sd, sd))
+        alarm.hold(Band(made, S[-1], S, mid, sd))
     return alarm
 
 
@@ -130,7 +130,7 @@ def test_however_it_is_fed_and_wherever_it_is_resumed_the_same_is_found() -> Non
         S = np.linspace(made, made + 300.0, 9)
         sd = 0.01 * np.sqrt(1.0 + (S - made) / 100.0)
         drift = np.concatenate(([0.0], np.cumsum(rng.standard_normal(8) * np.sqrt(np.diff(sd**2)))))
-        pieces.hold(Band(made, S[-1], S, 2.0 + 6.0 * S**-0.5 + drift + 0.01 * rng.standard_normal(), sd, sd))
+        pieces.hold(Band(made, S[-1], S, 2.0 + 6.0 * S**-0.5 + drift + 0.01 * rng.standard_normal(), sd))
     assert pieces.found == whole.found
     assert len(json.dumps(pieces.state_dict())) < 32_000
 
