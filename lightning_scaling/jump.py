@@ -93,7 +93,7 @@ def noise_of(n: FloatArray, L: FloatArray) -> Noise | None:
         The noise; None where there are too few values, or none of it.
 
     Example:
-        >>> noise_of(np.ones(60), np.random.default_rng(1).normal(3.0, 0.1, 60)).correlation
+        >>> noise_of(np.ones(60), np.random.default_rng(2).normal(3.0, 0.1, 60)).correlation
         0.0
     """
     squares = [_square(n, L, lag) for lag, asked in zip(_LAGS, _ASKED, strict=True) if L.size >= asked]
