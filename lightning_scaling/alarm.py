@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.departure import Departure, sigmas_since
-from lightning_scaling.jump_watch import JumpWatch
+from lightning_scaling.jump_watch import CELLS, JumpWatch
 from lightning_scaling.projection import Forecast
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.verdict import Verdict
@@ -202,10 +202,14 @@ class Alarm:
             losses: Their losses [unit of the loss].
             now: The time [s], NaN where it is not known.
         """
-        step = 0
+        step, known = 0, []
         for step, loss in zip(steps, losses, strict=True):
             if loss is not None and math.isfinite(loss):
-                self._take(step, loss, now)
+                known.append((step, loss))
+        done = 0
+        while done < len(known):
+            done = self._gather(known, done)
+            self._close(known[done - 1][0], now)
         if step and (not self._marks or step - self._marks[-1][0] >= self._width(step)):
             self._marks = [*self._marks, (step, now)][-2 * _KEPT :]
 
@@ -218,25 +222,51 @@ class Alarm:
     def _width(self, step: int) -> float:
         return (self.horizon or step) / BLOCKS
 
-    def _take(self, step: int, loss: float, now: float) -> None:
-        if self._n_losses:
-            jump = abs(loss - self._last)
-            gain = max(1.0 / self._n_losses, 1.0 / _MEMORY)
-            self._jump += gain * (min(jump, _GROWTH * self._jump or jump) - self._jump)
-        self._last = loss
-        self._n_losses += 1
+    def _gather(self, losses: Sequence[tuple[int, float]], first: int) -> int:
+        """Take losses from a place on until a block or a cell is full, and return the place after the last.
+
+        There is one of them at every step of a run: what they change is kept at hand.
+        """
+        n, last, jump = self._n_losses, self._last, self._jump
+        if (block := self._open) is None:
+            begin = self._blocks[-1].end if self._blocks else losses[first][0] - 1
+            block = self._open = _Block(begin)
+            self._centre = self._foreseen(losses[first][0]) if n >= _SEEN else None
+        cell, centre, horizon = self._jumps.cell(losses[first][0]), self._centre, self.horizon
+        sums, cells = [block.n, block.sum_S, block.sum_L, block.sum_clipped], cell[1:]
+        place = first
+        for place in range(first, len(losses)):
+            step, loss = losses[place]
+            if n:
+                difference = abs(loss - last)
+                gain = max(1.0 / n, 1.0 / _MEMORY)
+                jump += gain * (min(difference, _GROWTH * jump or difference) - jump)
+            last = loss
+            n += 1
+            clipped = loss
+            if centre is not None:
+                reach = _CLIP * jump
+                clipped = min(max(loss, centre - reach), centre + reach)
+            sums[0] += 1.0
+            sums[1] += step
+            sums[2] += loss
+            sums[3] += clipped
+            cells[0] += 1.0
+            cells[1] += step
+            cells[2] += loss
+            length = horizon or step
+            if step - block.begin >= length / BLOCKS or step - cell[0] >= length / CELLS:
+                break
+        self._n_losses, self._last, self._jump = n, last, jump
+        block.end = losses[place][0]
+        block.n, block.sum_S, block.sum_L, block.sum_clipped = sums
+        cell[1:] = cells
+        return place + 1
+
+    def _close(self, step: int, now: float) -> None:
+        """Close what is full at a step, and hold it against the forecast."""
         block = self._open
-        if block is None:
-            block = self._open = _Block(self._blocks[-1].end if self._blocks else step - 1)
-            self._centre = self._foreseen(step)
-        reach = _CLIP * self._jump
-        clipped = loss if self._centre is None else min(max(loss, self._centre - reach), self._centre + reach)
-        block.end = step
-        block.n += 1.0
-        block.sum_S += step
-        block.sum_L += loss
-        block.sum_clipped += clipped
-        if step - block.begin >= self._width(step):
+        if block is not None and step - block.begin >= self._width(step):
             self._blocks = [*self._blocks, block][-_KEPT:]
             self._open = None
             self._n_blocks += 1
@@ -244,13 +274,13 @@ class Alarm:
             if self._n_blocks >= _FEWEST:
                 self._judge(now)
         length = float(self.horizon or step)
-        self._jumps.add(step, loss, length)
+        self._jumps.close(step, length)
         if self._jumps.is_due(length):
             self._look(step, length, now)
 
     def _foreseen(self, step: int) -> float | None:
         """Return what a block that begins at a step should be: the one before, and the change that is forecast."""
-        if not self._bands or not self._blocks or self._n_losses <= _SEEN:
+        if not self._bands or not self._blocks:
             return None
         band, before = self._bands[-1], self._blocks[-1]
         then, now = np.interp((before.S, step + 0.5 * (before.end - before.begin)), band.S, band.mid)

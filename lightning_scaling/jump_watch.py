@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from lightning_scaling.jump import find_jump
 
-__all__ = ["Found", "JumpWatch"]
+__all__ = ["CELLS", "Found", "JumpWatch"]
 
 FloatArray = NDArray[np.float64]
 
 #: Cells that a run is cut in; those that are kept.
-_CELLS, _KEPT = 1000, 160
+CELLS, _KEPT = 1000, 160
 #: Shares of the run: between looks, before the first, before one is told, and of how much before it a look makes use.
 _EVERY, _FIRST, _SILENT, _WINDOW = 0.004, 0.1, 0.16, 0.15
 #: Steps between looks in a short run, for a look has its price, and the largest share of the run that they may be.
@@ -62,23 +62,25 @@ class JumpWatch:
         self._looks: list[list[float]] = []  # step, largest jump
         self._looked = 0.0
 
-    def add(self, step: int, loss: float, length: float) -> None:
-        """Take a loss.
+    def cell(self, step: int) -> list[float]:
+        """Return the cell that is open, or a new one for a step: the step before it, losses, sums of steps and losses.
+
+        Whoever holds it adds to it.
+        """
+        if self._open is None:
+            self._open = [self._cells[-1][0] if self._cells else step - 1.0, 0.0, 0.0, 0.0]
+        return self._open
+
+    def close(self, step: int, length: float) -> None:
+        """Close the cell if it is full with a step.
 
         Args:
-            step: Its step [steps].
-            loss: The loss [its unit].
+            step: The last step in it [steps].
             length: Length of the run [steps], the step where it is not known.
         """
-        cell = self._open
-        if cell is None:
-            begin = self._cells[-1][0] if self._cells else step - 1.0
-            cell = self._open = [begin, 0.0, 0.0, 0.0]
-        cell[1] += 1.0
-        cell[2] += step
-        cell[3] += loss
-        if step - cell[0] >= length / _CELLS:
-            self._cells = [*self._cells, [float(step), cell[1], cell[2] / cell[1], cell[3] / cell[1]]][-_KEPT:]
+        if (cell := self._open) is not None and step - cell[0] >= length / CELLS:
+            _, n, steps, losses = cell
+            self._cells = [*self._cells, [float(step), n, steps / n, losses / n]][-_KEPT:]
             self._open = None
 
     def is_due(self, length: float) -> bool:

@@ -78,7 +78,9 @@ def test_a_watch_goes_on_where_it_was_left_off() -> None:
     watches, told = [JumpWatch(), JumpWatch()], [[], []]
     for step, loss in enumerate(L.tolist(), start=1):
         for k in range(2):
-            watches[k].add(step, loss, 2000.0)
+            cell = watches[k].cell(step)
+            cell[1:] = [cell[1] + 1.0, cell[2] + step, cell[3] + loss]
+            watches[k].close(step, 2000.0)
             made = step // 100 * 100 - 60
             if watches[k].is_due(2000.0):
                 told[k].append(watches[k].look(np.array([1.0, 2000.0]), np.full(2, 3.0), made, 2000.0))
