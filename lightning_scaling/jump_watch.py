@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +20,12 @@ FloatArray = NDArray[np.float64]
 #: Cells that a run is cut in; those that are kept.
 CELLS, _KEPT = 1000, 160
 #: Shares of the run: between looks, before the first, before one is told, and of how much before it a look makes use.
-_EVERY, _FIRST, _SILENT, _WINDOW = 0.004, 0.1, 0.16, 0.15
+_EVERY, _FIRST, _SILENT, _WINDOW = 0.008, 0.1, 0.16, 0.15
+#: Share of the run between looks where the newest cells stand out: so many of them against twice as many before, and
+#: those that tell by how much neighbours differ.
+_SOONEST, _NEWEST, _COMPARED = 0.004, 4, 24
 #: Steps between looks in a short run, for a look has its price, and the largest share of the run that they may be.
-_APART, _SPARSE = 64, 0.01
+_APART, _SPARSE = 128, 0.02
 #: Looks that tell how large jumps are in this run anyway: their age [shares of the run], how many, which of them, and
 #: how large it may be [sigma].
 _OLDEST, _YOUNGEST, _FEWEST, _QUANTILE, _USUAL = 0.12, 0.02, 4, 0.8, 2.5
@@ -47,9 +51,10 @@ class Found:
 class JumpWatch:
     r"""Holds the newest losses against those just before.
 
-    Losses are averaged in cells of a 1000th of the run, and every 250th of it `find_jump` looks for a jump that began
-    in the newest 2 %. Where the shape that the forecast gives the curve does not fit, or the noise has heavy tails, it
-    finds jumps all the time: a jump counts for less where the looks before found large ones,
+    Losses are averaged in cells of a 1000th of the run. Every 125th of it, or every 250th where the newest cells stand
+    out, `find_jump` looks for a jump that began in the newest 2 %. Where the shape that the forecast gives the curve
+    does not fit, or the noise has heavy tails, it finds jumps all the time: a jump counts for less where the looks
+    before found large ones,
 
     .. math:: z / \max(q / 2.5, 1)
 
@@ -88,8 +93,19 @@ class JumpWatch:
         if self._open is not None:
             return False
         step = self._cells[-1][0]
-        apart = max(_EVERY * length, min(_APART, _SPARSE * length))
-        return step >= _FIRST * length and step - self._looked >= apart
+        if step < _FIRST * length or step - self._looked < _SOONEST * length:
+            return False
+        regular = max(_EVERY * length, min(_APART, _SPARSE * length))
+        return step - self._looked >= regular or self._stands_out()
+
+    def _stands_out(self) -> bool:
+        """Return whether the newest cells lie above those before them by more than their differences let expect."""
+        losses = [cell[3] for cell in self._cells[-_COMPARED:]]
+        if len(losses) < _COMPARED:
+            return False
+        differences = sum(abs(y - x) for x, y in itertools.pairwise(losses)) / (_COMPARED - 1)
+        new, old = losses[-_NEWEST:], losses[-3 * _NEWEST : -_NEWEST]
+        return sum(new) / _NEWEST - sum(old) / (2 * _NEWEST) > differences
 
     def look(self, S: FloatArray, mid: FloatArray, made: int, length: float) -> Found | None:
         """Look for a jump; return the one that lasts and is largest.
