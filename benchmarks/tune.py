@@ -51,7 +51,7 @@ SPACE: dict[str, list[object]] = {
     "decay_none": [0.01, 0.03, 0.08],
     "slope_exponent": [0.0, 0.15, 0.3, 0.5],
     "decay_most": [0.4, 0.6, 0.9],
-    "bounded": [(3.2, 0.05), (4.0, 0.06), (5.0, 0.08)],
+    "bounded": [(3.2, 0.05), (4.0, 0.06), (5.0, 0.12)],
     "unbounded": [
         (s, factor, *more) for s in (0.3, 0.6) for factor in (1.5, 3.0) for more in ((0.6, 0.1, 0.3), (1.0, 0.2, 0.6))
     ],

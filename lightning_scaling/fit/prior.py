@@ -61,7 +61,7 @@ class Prior:
     decay_most: float = 0.6
     decay_none: float = 0.01
     slope_exponent: float = 0.35
-    bounded: tuple[float, float] = (4.0, 0.06)
+    bounded: tuple[float, float] = (4.0, 0.08)
     unbounded: tuple[float, float, float, float, float] = (0.3, 2.0, 1.0, 0.15, 0.5)
     hidden_decay: tuple[float, float] = (0.2, 1.0)
     misfits: tuple[float, ...] = (0.02, 0.08)
