@@ -106,15 +106,15 @@ def noisy(scatter: float, *, came_down: float, scale: float = 1.0) -> FitData:
 def test_a_loss_like_that_of_a_language_model_is_bounded_and_one_that_fell_far_or_scatters_is_not() -> None:
     free = {
         (scatter, came_down): freedom(noisy(scatter, came_down=came_down), DEFAULT_PRIOR, positive=True)
-        for scatter in (0.03, 0.09, 0.2)
+        for scatter in (0.03, 0.12, 0.3)
         for came_down in (3.0, 8.0, 30.0)
     }
     assert free[0.03, 3.0] == 0.0
     for scatter, came_down in free:
         assert 0.0 <= free[scatter, came_down] < 1.0
     assert 0.2 < free[0.03, 8.0] < free[0.03, 30.0]
-    assert 0.5 < free[0.09, 3.0] < free[0.2, 3.0]
-    assert max(free.values()) == free[0.2, 30.0]
+    assert 0.5 < free[0.12, 3.0] < free[0.3, 3.0]
+    assert max(free.values()) == free[0.3, 30.0]
 
 
 def test_how_free_a_loss_is_does_not_depend_on_its_unit_and_needs_one_that_stays_positive() -> None:
