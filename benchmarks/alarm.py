@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from benchmarks.curves import RunCurve, load_curves
 from benchmarks.synthetic import SyntheticRun, constant, cosine, wsd
 from benchmarks.tables import Table
-from lightning_scaling.alarm import THRESHOLDS, Alarm, Band
+from lightning_scaling.alarm import THRESHOLDS, Alarm
+from lightning_scaling.band import Band
 from lightning_scaling.departure import Departure
 from lightning_scaling.forecast import forecast
 from lightning_scaling.refits import next_refit

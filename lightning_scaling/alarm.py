@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_scaling.band import Band
 from lightning_scaling.departure import Departure, sigmas_since
 from lightning_scaling.jump_watch import CELLS, JumpWatch
 from lightning_scaling.projection import Forecast
 from lightning_scaling.schedule import LRSchedule
-from lightning_scaling.verdict import Verdict
 
-__all__ = ["Alarm", "Band"]
+__all__ = ["Alarm"]
 
 FloatArray = NDArray[np.float64]
 
@@ -30,12 +30,8 @@ BLOCKS = 200
 _KEPT, _FEWEST = 24, 16
 #: Blocks after which a forecast is held against the losses: a newer one may know of the departure already.
 _AGE = 4
-#: Forecasts that are kept, steps at which each is read, and how far: in intervals of refits and in shares of the run.
-_BANDS, _NODES, _INTERVALS, _REACH = 6, 9, 3.0, 0.15
-#: Steps in its past at which each is read, and how far back, in shares of the run.
-_PAST, _BACK = 8, 0.12
-#: Rise of the planned rate, as a share of its peak, after which a forecast is not held against the losses.
-_RISE = 0.05
+#: Forecasts that are kept, and how far each is read: in intervals of refits and in shares of the run.
+_BANDS, _INTERVALS, _REACH = 6, 3.0, 0.15
 #: Single losses count up to so many mean differences of neighbours off their block, once so many were seen.
 _CLIP, _SEEN = 3.5, 16
 #: Losses over which the mean difference is forgotten, and growth that one of them may bring.
@@ -54,54 +50,6 @@ _ADAPTS = 10.0
 _UNTOUCHED = 0.02
 #: Departures that are remembered.
 _FOUND = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Band:
-    """What one forecast says of the steps that follow it.
-
-    Args:
-        made: Step of the forecast [steps].
-        until: Last step of which it may be held against the losses [steps].
-        S: Steps at which it was read, some before it was made [steps], shape (M,).
-        mid: Mean of the expected loss, and what the smoothed losses were before it [unit of the loss], shape (M,).
-        sd: Its standard deviation, free of what two seeds differ by [same unit], shape (M,).
-    """
-
-    made: int
-    until: float
-    S: FloatArray
-    mid: FloatArray
-    sd: FloatArray
-
-    @classmethod
-    def of(cls, forecast: Forecast, schedule: LRSchedule | None, reach: float) -> Band | None:
-        """Read a forecast over the next ``reach`` steps and some before; None where it says nothing of the next."""
-        if not forecast.verdict.usable and forecast.verdict is not Verdict.NO_HORIZON:
-            return None
-        ahead = np.linspace(forecast.step, forecast.step + max(reach, 1.0), _NODES)
-        back = min(_BACK * (forecast.horizon or forecast.step), forecast.step - 1.0)
-        S = np.concatenate((np.linspace(forecast.step - back, forecast.step, _PAST, endpoint=False), ahead))
-        said = forecast.mixture_at(S, smooth=False)
-        if said is None:
-            return None
-        # Moments: quantiles of so many steps would cost as much as the forecast.
-        mid, variance, until = said.mean(), said.sd() ** 2, float(S[-1])
-        sd = np.sqrt(np.maximum(variance - forecast.seed_noise**2, 1e-4 * variance))
-        known = np.isfinite(mid) & np.isfinite(sd)
-        if not known[_PAST:].all():
-            return None
-        S, mid, sd = (x[known] for x in (S, mid, sd))
-        if schedule is not None:
-            fine = np.linspace(ahead[0], ahead[-1], 8 * _NODES)
-            rates = schedule.rate_at(np.maximum(fine, 1.0))
-            rises = np.flatnonzero(rates - np.minimum.accumulate(rates) > _RISE)
-            until = float(fine[rises[0]]) if rises.size else until
-        return cls(forecast.step, until, S, mid, sd)
-
-    def off(self, S: FloatArray, L: FloatArray) -> FloatArray:
-        """Return by how much losses lie above what was forecast of their steps, shape (M,)."""
-        return np.asarray(L - np.interp(S, self.S, self.mid))
 
 
 @dataclass
@@ -410,7 +358,7 @@ class Alarm:
         self.horizon = state["horizon"]
         self.found = [Departure(*row) for row in state["found"]]
         self._told = int(state["told"])
-        self._bands = [Band(row[0], row[1], *(np.array(x) for x in row[2:])) for row in state["bands"]]
+        self._bands = [Band(row[0], row[1], *(np.array(x) for x in row[2:5])) for row in state["bands"]]
         self._blocks = [_Block(*row) for row in state["blocks"]]
         self._open = self._blocks.pop() if state["open"] else None
         self._centre = state["centre"]

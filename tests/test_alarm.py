@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from lightning_scaling import Departure, LossCurve, LRSchedule, forecast
-from lightning_scaling.alarm import Alarm, Band
+from lightning_scaling.alarm import Alarm
+from lightning_scaling.band import Band
 from lightning_scaling.departure import sigmas_since
 from lightning_scaling.live import LiveForecast
 

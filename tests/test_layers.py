@@ -47,6 +47,7 @@ LAYERS: dict[str, set[str]] = {
     "projection": NUMBERS,
     "forecast": NUMBERS,
     "departure": NUMBERS,
+    "band": NUMBERS,
     "jump": NUMBERS,
     "jump_watch": NUMBERS,
     "alarm": NUMBERS,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.finished import FinishedRun
 from lightning_scaling.fit.annealing import Annealing
-from lightning_scaling.fit.decay import arrived, expected_decay, full_decay
+from lightning_scaling.fit.decay import arrived, expected_decay, full_decay, spread_of_decay
 from lightning_scaling.fit.kin import Kin
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.schedule import LRSchedule
@@ -75,8 +75,9 @@ class Borrowed:
         expected = posterior.weights @ own
         unsure = posterior.weights @ ((own - expected) ** 2 + posterior.b_variance[:, None] * share**2)
         if self.kin.log_gain is None:
-            usual = expected_decay(posterior.data, self.schedule, prior, positive=bool(posterior.data.y.min() > 0.0))
-            gain, spread = a.mean(axis=1) * usual, prior.decay_spread
+            data, positive = posterior.data, bool(posterior.data.y.min() > 0.0)
+            gain = a.mean(axis=1) * expected_decay(data, self.schedule, prior, positive=positive)
+            spread = spread_of_decay(data, prior, positive=positive)
         else:
             gain = a @ full_decay(float(np.exp(self.kin.log_gain[0])), self.schedule, prior) / a.shape[1]
             spread = self.kin.log_gain[1]
