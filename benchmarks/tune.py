@@ -25,7 +25,7 @@ from benchmarks.predictions import PROBABILITIES, Prediction
 from benchmarks.scores import Score, score
 from lightning_scaling import LossCurve, LRSchedule
 from lightning_scaling.fit.annealing import Response
-from lightning_scaling.fit.prior import DEFAULT_PRIOR, Prior
+from lightning_scaling.fit.prior import DEFAULT_PRIOR, Prior, Signed, Unbounded
 from lightning_scaling.fit.record import fit
 from lightning_scaling.readout import now_final_gain, one_of
 
@@ -51,10 +51,12 @@ SPACE: dict[str, list[object]] = {
     "decay_none": [0.01, 0.03, 0.08],
     "slope_exponent": [0.0, 0.15, 0.3, 0.5],
     "decay_most": [0.4, 0.6, 0.9],
-    "bounded": [(3.2, 0.05), (4.0, 0.06), (5.0, 0.12)],
     "unbounded": [
-        (s, factor, *more) for s in (0.3, 0.6) for factor in (1.5, 3.0) for more in ((0.6, 0.1, 0.3), (1.0, 0.2, 0.6))
+        Unbounded(come=come, scatter=scatter, share=share, spread=spread)
+        for come, scatter in ((3.2, 0.05), (4.0, 0.08), (5.0, 0.12))
+        for share, spread in ((2.0, 1.0), (3.0, 0.7), (6.0, 0.7))
     ],
+    "signed": [Signed(share, spread) for share in (0.02, 0.05) for spread in (0.3, 0.7)],
     "hidden_decay": [(0.05, 0.7), (0.1, 0.7), (0.1, 1.0), (0.2, 0.7), (0.3, 1.0)],
     "misfits": [(0.02, 0.08), (0.02, 0.12), (0.02, 0.06, 0.2), (0.03, 0.12), (0.015, 0.06)],
     "growths": [(1.0, 2.5), (1.0, 2.0), (1.0, 1.8, 3.0), (1.5,), (2.5,)],

@@ -30,6 +30,8 @@ _BLUR = 0.6
 _LEAST = 1e-6
 #: Least share of a full decay that the end of a run is taken to have seen, where a gain is divided by it.
 _ARRIVED = 0.1
+#: Least share to which the slope's say is taken back, so that nothing is divided by zero.
+_FREE = 1e-6
 #: Standard deviation of b where a decay brings nothing, in slopes.
 _NONE = 1e-6
 #: Gauss-Hermite nodes and weights of a normal distribution.
@@ -42,11 +44,12 @@ def freedom(data: FitData, prior: Prior, *, positive: bool) -> float:
     Language models end near the entropy of their text. They have come down by a factor of two to four, single batches
     scatter by a few hundredths of the loss, and a full decay brings some 5 % of it. A loss that has come down by more,
     or scatters by more, has no such bound near, and annealing, which takes out the noise of the weights, brings 10 to
-    60 %:
+    90 %:
 
     .. math:: 1 - \exp\!\left(-\frac{1}{s}\left[\ln^+ \frac{L_{first}}{f L} + \ln^+ \frac{\sigma}{q L}\right]\right)
 
-    with (f, q) of ``prior.bounded`` and s of ``prior.unbounded``. A loss that can be negative has no share to speak of.
+    with f, q and s the ``come``, ``scatter`` and ``e_folds`` of ``prior.unbounded``. A loss that can be negative has no
+    share to speak of.
 
     Args:
         data: The windows.
@@ -55,14 +58,17 @@ def freedom(data: FitData, prior: Prior, *, positive: bool) -> float:
     """
     if not positive or not data.present > 0.0 or not data.first > 0.0:
         return 0.0
-    factor, share = prior.bounded
-    come = np.log(data.first / data.present / factor)
-    scatter = np.log(max(data.step_noise / data.present, 1e-9) / share)
-    return float(1.0 - np.exp(-(max(float(come), 0.0) + max(float(scatter), 0.0)) / prior.unbounded[0]))
+    come = np.log(data.first / data.present / prior.unbounded.come)
+    scatter = np.log(max(data.step_noise / data.present, 1e-9) / prior.unbounded.scatter)
+    return float(1.0 - np.exp(-(max(float(come), 0.0) + max(float(scatter), 0.0)) / prior.unbounded.e_folds))
 
 
 def expected_decay(data: FitData, schedule: LRSchedule, prior: Prior, *, positive: bool) -> float:
-    """Return the prior median of b: from the slope expected at the end and, for positive losses, from the loss.
+    """Return the prior median of b: half the harmonic mean of two sizes, so that the smaller of them counts.
+
+    The one is the slope expected at the end: a flat run gains little whatever its loss, a steep one no more than others
+    do. It does not hold back a loss that nothing bounds (see `freedom`). The other is a share of the loss or, where the
+    loss can be negative, of the way that it has come.
 
     Args:
         data: The windows.
@@ -70,18 +76,30 @@ def expected_decay(data: FitData, schedule: LRSchedule, prior: Prior, *, positiv
         prior: Scales.
         positive: The loss cannot fall below zero.
     """
-    ahead = float(schedule.summed(schedule.horizon) / max(float(schedule.summed(data.now)), 1e-9))
-    scale = prior.decay * data.slope * float(max(ahead, 1.0) ** -prior.slope_exponent)
+    slope = _slope_at_end(data, schedule, prior)
     if positive:
-        # Whichever is smaller, smoothly: a flat run gains little whatever its loss, a steep one no more than others do.
-        share = prior.decay_share * prior.unbounded[1] ** freedom(data, prior, positive=positive)
-        scale = 1.0 / (1.0 / scale + 1.0 / (share * data.present))
-    return scale
+        free = freedom(data, prior, positive=positive)
+        return _smaller(slope / max(1.0 - free, _FREE), prior.decay_share * prior.unbounded.share**free * data.present)
+    come = prior.signed.share * (data.first - data.present)
+    return _smaller(slope, come) if come > 0.0 else slope
+
+
+def _slope_at_end(data: FitData, schedule: LRSchedule, prior: Prior) -> float:
+    """Return what a decay brings as far as the slope tells: that of now, smaller by what is still to come."""
+    ahead = float(schedule.summed(schedule.horizon) / max(float(schedule.summed(data.now)), 1e-9))
+    return prior.decay * data.slope * float(max(ahead, 1.0) ** -prior.slope_exponent)
+
+
+def _smaller(one: float, other: float) -> float:
+    """Return half the harmonic mean of two sizes: near the smaller of them."""
+    return 1.0 / (1.0 / one + 1.0 / other)
 
 
 def spread_of_decay(data: FitData, prior: Prior, *, positive: bool) -> float:
     """Return the scale of log b of the prior [1]."""
-    return prior.decay_spread + prior.unbounded[2] * freedom(data, prior, positive=positive)
+    if not positive:
+        return prior.decay_spread + prior.signed.spread
+    return prior.decay_spread + prior.unbounded.spread * freedom(data, prior, positive=positive)
 
 
 def arrived(schedule: LRSchedule, prior: Prior) -> FloatArray:
@@ -215,10 +233,16 @@ class HiddenDecay:
         horizon = float(schedule.horizon)
         if schedule.known or horizon <= data.now or prior.hidden_decay[0] == 0.0:
             return None
-        free = freedom(data, prior, positive=positive)
-        probability, spread = (x + free * more for x, more in zip(prior.hidden_decay, prior.unbounded[3:], strict=True))
+        free, more = freedom(data, prior, positive=positive), prior.unbounded
+        probability = prior.hidden_decay[0] + free * more.hidden_chance
+        spread = prior.hidden_decay[1] + free * more.hidden_spread
         left = (1.0 - data.now / horizon) * float(schedule.rate_at(data.now))
-        fall = left * expected_decay(data, schedule, prior, positive=positive)
+        if positive:
+            # A rate that nobody speaks of may stay as it is: what the slope says holds here, bounded or not.
+            share = prior.decay_share * more.hidden_share**free * data.present
+            fall = left * _smaller(_slope_at_end(data, schedule, prior), share)
+        else:
+            fall = left * expected_decay(data, schedule, prior, positive=positive)
         return cls(
             np.concatenate(([0.0], fall * np.exp(spread * _NORMAL_NODES))),
             np.concatenate(([1.0 - probability], probability * _NORMAL_WEIGHTS)),

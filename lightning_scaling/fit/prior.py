@@ -7,7 +7,46 @@ from math import log
 
 from lightning_scaling.fit.annealing import Response
 
-__all__ = ["DEFAULT_PRIOR", "Prior"]
+__all__ = ["DEFAULT_PRIOR", "Prior", "Signed", "Unbounded"]
+
+
+@dataclass(frozen=True)
+class Unbounded:
+    """What is believed of losses that are near no bound: their decays bring more, and how much is less sure.
+
+    Args:
+        come: A positive loss is near a bound, such as the entropy of a text, where it has come down by no more than
+            this factor [1],
+        scatter: and single losses scatter by no more than this share of it [1].
+        e_folds: How far beyond both together, in e-folds, it takes for 1 - 1/e of what follows.
+        share: Factor on ``decay_share`` [1].
+        spread: Added to ``decay_spread`` [1].
+        hidden_share: Factor on ``decay_share`` where the schedule is not known [1].
+        hidden_chance: Added to the probability of ``hidden_decay``.
+        hidden_spread: Added to its standard deviation [1].
+    """
+
+    come: float = 4.0
+    scatter: float = 0.08
+    e_folds: float = 0.3
+    share: float = 4.0
+    spread: float = 0.7
+    hidden_share: float = 2.0
+    hidden_chance: float = 0.15
+    hidden_spread: float = 0.5
+
+
+@dataclass(frozen=True)
+class Signed:
+    """What is believed of losses that can be negative, of which a share means nothing.
+
+    Args:
+        share: Median of b as a share of the way that the loss has come since its first values [1].
+        spread: Added to ``decay_spread`` [1].
+    """
+
+    share: float = 0.03
+    spread: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,11 +69,8 @@ class Prior:
         decay_most: Largest median of the normals that make up the distribution of b, as a share of a positive loss [1].
         decay_none: Probability that a decay brings nothing.
         slope_exponent: Exponent with which the slope is taken to shrink up to the end [1].
-        bounded: A positive loss is near a bound, such as the entropy of a text, where it has come down by no more than
-            this factor, and single losses scatter by no more than this share of it [1].
-        unbounded: What is believed of others, whose decays bring more: how far beyond that, in e-folds of both
-            together, it takes for 1 - 1/e of it; factor on ``decay_share``; what is added to ``decay_spread``, to the
-            probability of ``hidden_decay`` and to its standard deviation.
+        unbounded: What changes where nothing bounds the loss.
+        signed: What changes where the loss can be negative.
         hidden_decay: Where the schedule is not known: the probability that the rate will fall all the same, and the
             standard deviation of the log of what that brings.
         misfits: Grid of the size of d, what the law does not say, now, in units of g; all of equal weight.
@@ -58,11 +94,11 @@ class Prior:
     decay: float = 2.0
     decay_share: float = 0.055
     decay_spread: float = 0.33
-    decay_most: float = 0.6
+    decay_most: float = 0.9
     decay_none: float = 0.01
     slope_exponent: float = 0.35
-    bounded: tuple[float, float] = (4.0, 0.08)
-    unbounded: tuple[float, float, float, float, float] = (0.3, 2.0, 1.0, 0.15, 0.5)
+    unbounded: Unbounded = Unbounded()
+    signed: Signed = Signed()
     hidden_decay: tuple[float, float] = (0.2, 1.0)
     misfits: tuple[float, ...] = (0.02, 0.08)
     growths: tuple[float, ...] = (1.0, 2.5)

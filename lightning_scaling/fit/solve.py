@@ -84,6 +84,8 @@ def _regress(model: MisfitModel, turned: FloatArray, alpha: FloatArray, decay: D
     E, A, E_per_b, A_per_b, v_EE, v_EA, v_AA = (x[:, :, None] for x in (E, A, E_per_b, A_per_b, v_EE, v_EA, v_AA))
     E, A = E + E_per_b * b, A + A_per_b * b
     log_weight = log_evidence + _log_above_zero(A, np.sqrt(v_AA + A_per_b**2 / precision))
+    # A falling rate does no harm: b is above zero too, as far as the prior has it there.
+    log_weight = log_weight + _log_above_zero(b, precision**-0.5) - _log_above_zero(decay.b, decay.sd)
     return _Solved(log_weight, b, 1.0 / precision, E, A, E_per_b, A_per_b, (v_EE, v_EA, v_AA))
 
 
@@ -123,8 +125,8 @@ def solve(
     .. math:: y = E + A\,\phi_{\alpha,\delta}(S) - b\,a(S) + d(S) + \epsilon
 
     is linear in (E, A, b) with normal priors (a mixture of them for b), so their posterior and the evidence have closed
-    forms; all grid points share one factor per misfit and one matrix of inner products. A >= 0 and, for a loss that has
-    been positive throughout, a positive limit enter as the probability that the posterior gives them.
+    forms; all grid points share one factor per misfit and one matrix of inner products. A >= 0, b >= 0 and, for a loss
+    that has been positive throughout, a positive limit enter as the probability that the posterior gives them.
 
     Misfits of different size keep equal weight whatever their evidence: a model that is wrong judges itself kindly. How
     fast the misfit grows into the past goes by the evidence in part (``prior.trust``).

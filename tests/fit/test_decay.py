@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lightning_scaling import LossCurve, LRSchedule
 from lightning_scaling.fit.data import FitData, reduce_curve
-from lightning_scaling.fit.decay import DecayBelief, HiddenDecay, arrived, expected_decay, freedom, full_decay
+from lightning_scaling.fit.decay import (
+    DecayBelief,
+    HiddenDecay,
+    arrived,
+    expected_decay,
+    freedom,
+    full_decay,
+    spread_of_decay,
+)
 from lightning_scaling.fit.kin import Kin
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 
@@ -147,3 +157,24 @@ def test_a_decay_that_nobody_told_of_is_likelier_where_nothing_bounds_the_loss()
     bounded, free = (1.0 - one.weight[0] for one in found if one is not None)
     assert bounded == pytest.approx(DEFAULT_PRIOR.hidden_decay[0])
     assert bounded + 0.1 < free < 0.36
+
+
+def test_the_slope_holds_a_decay_back_only_where_the_loss_is_bounded() -> None:
+    for scatter, held_back in ((0.03, True), (0.3, False)):
+        flat, steep = (
+            expected_decay(replace(noisy(scatter, came_down=3.0), slope=g), SCHEDULE, DEFAULT_PRIOR, positive=True)
+            for g in (1e-3, 1.0)
+        )
+        assert (flat < 0.1 * steep) == held_back
+
+
+def test_where_a_loss_can_be_negative_its_way_so_far_takes_the_place_of_a_share_of_it() -> None:
+    data = noisy(0.03, came_down=8.0)
+    steep = replace(data, slope=1e3)
+    found = expected_decay(steep, SCHEDULE, DEFAULT_PRIOR, positive=False)
+    assert found == pytest.approx(DEFAULT_PRIOR.signed.share * (data.first - data.present), rel=1e-2)
+    lower = replace(steep, first=steep.first - 5.0, present=steep.present - 5.0)
+    assert expected_decay(lower, SCHEDULE, DEFAULT_PRIOR, positive=False) == pytest.approx(found)
+    risen = replace(steep, first=steep.present - 1.0)
+    assert expected_decay(risen, SCHEDULE, DEFAULT_PRIOR, positive=False) > found  # nothing but the slope is left
+    assert spread_of_decay(data, DEFAULT_PRIOR, positive=False) > spread_of_decay(data, DEFAULT_PRIOR, positive=True)

@@ -87,6 +87,18 @@ def test_a_decay_under_way_tells_how_much_it_brings(rng: np.random.Generator) ->
     assert abs(late - b) < 3.0 * late_sd
 
 
+def test_a_falling_rate_is_not_believed_to_do_harm(rng: np.random.Generator) -> None:
+    S = np.arange(1, 6001)
+    schedule = LRSchedule.from_array(np.interp(np.arange(1, 10_001), [1, 3000, 10_000], [1.0, 1.0, 0.0]))
+    L = 2.0 + 0.3 * (S / 3000) ** -0.5 + 0.05 * np.clip(S / 3000 - 1.0, 0.0, None) + 0.02 * rng.standard_normal(6000)
+    data = reduce_curve(LossCurve(S, L), windows_per_e_fold=32, e_folds=4.0, outlier=5.0)
+    annealing = Annealing(schedule, DEFAULT_PRIOR.responses)
+    belief = DecayBelief.before(data, schedule, DEFAULT_PRIOR, decays=True, positive=True)
+    p = solve(data, annealing, belief, DEFAULT_PRIOR, positive=True)
+    assert p.weights @ p.b > -0.1 * data.slope
+    assert p.loss([10_000.0]).quantiles([0.5])[0, 0] < data.present + 0.05
+
+
 def test_the_log_of_a_probability_holds_far_from_zero_too() -> None:
     z = np.array([-1e3, -40.0, -9.5, -8.9, -1.0, 0.0, 3.0, 8.9, 9.5, 1e3])
     assert _log_above_zero(2.0 * z, np.full(z.shape, 2.0)) == pytest.approx(log_ndtr(z), rel=1e-14, abs=1e-15)
