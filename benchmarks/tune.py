@@ -53,8 +53,8 @@ SPACE: dict[str, list[object]] = {
     "decay_most": [0.4, 0.6, 0.9],
     "unbounded": [
         Unbounded(come=come, scatter=scatter, share=share, spread=spread)
-        for come, scatter in ((3.2, 0.05), (4.0, 0.08), (5.0, 0.12))
-        for share, spread in ((2.0, 1.0), (3.0, 0.7), (6.0, 0.7))
+        for come, scatter in ((4.0, 0.05), (6.0, 0.06), (8.0, 0.12))
+        for share, spread in ((2.0, 1.0), (4.0, 0.7), (3.0, 1.0))
     ],
     "signed": [Signed(share, spread) for share in (0.02, 0.05) for spread in (0.3, 0.7)],
     "hidden_decay": [(0.05, 0.7), (0.1, 0.7), (0.1, 1.0), (0.2, 0.7), (0.3, 1.0)],

@@ -41,10 +41,10 @@ _NORMAL_NODES, _NORMAL_WEIGHTS = np.array([-(3.0**0.5), 0.0, 3.0**0.5]), np.arra
 def freedom(data: FitData, prior: Prior, *, positive: bool) -> float:
     r"""Return how far a loss is from looking bounded, from 0 to 1: how little keeps a decay from bringing much of it.
 
-    Language models end near the entropy of their text. They have come down by a factor of two to four, single batches
-    scatter by a few hundredths of the loss, and a full decay brings some 5 % of it. A loss that has come down by more,
-    or scatters by more, has no such bound near, and annealing, which takes out the noise of the weights, brings 10 to
-    90 %:
+    Language models begin at the log of their vocabulary, some 11 nats, and end near the entropy of their text, some 2:
+    they come down by a factor of two to six. Single batches scatter by a few hundredths of the loss, and a full decay
+    brings some 5 % of it. A loss that has come down by more, or scatters by more, has no such bound near, and annealing,
+    which takes out the noise of the weights, brings 10 to 90 %:
 
     .. math:: 1 - \exp\!\left(-\frac{1}{s}\left[\ln^+ \frac{L_{first}}{f L} + \ln^+ \frac{\sigma}{q L}\right]\right)
 

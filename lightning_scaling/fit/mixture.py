@@ -20,7 +20,7 @@ _MEAN_BINS, _SD_BINS = 26, 6
 #: Quantities from which they are not sought in the whole mixture once more: that is for a few, not for a picture.
 _MANY = 64
 #: Largest share of a mixture that its lower bound may cut off.
-_MOST_CUT = 0.8
+_MOST_CUT = 0.995
 #: Standard deviations beyond which a normal has nothing, and in which its quantiles are sought.
 _FAR = 9.0
 _ROOT_2_PI = float(np.sqrt(2.0 * np.pi))
@@ -35,8 +35,8 @@ class GaussianMixture:
         means: Means [unit of the quantity], shape (C, P).
         sds: Standard deviations, all > 0 [same unit], shape (C, P).
         least: The quantities are known not to lie below this [same unit], a number or one of each, shape (P,): what
-            the normals say there is cut off. A quantity that has more than four fifths of its probability there belies
-            it and is left as it is.
+            the normals say there is cut off. A quantity that has more than 99.5 % of its probability there belies it and
+            is left as it is.
 
     Example:
         >>> mixture = GaussianMixture(np.array([0.5, 0.5]), np.array([[-1.0], [1.0]]), np.array([[0.1], [0.1]]))
@@ -77,12 +77,12 @@ class GaussianMixture:
         p = self._below + np.asarray(probabilities, dtype=np.float64)[:, None] * (1.0 - self._below)
         weights, means, sds = self._gathered()
         x = _roots(weights, means, sds, p)
-        if weights.shape[-1] == self.weights.size or x.shape[1] > _MANY:
-            return x
-        # One Newton step on the whole mixture takes back what gathering changed.
-        excess, density = _excess(self.weights, self.means.T, self.sds.T, x, p)
-        reach = 0.1 * self.sd()
-        return np.asarray(x - np.clip(excess / np.maximum(density, 1e-300), -reach, reach))
+        if weights.shape[-1] < self.weights.size and x.shape[1] <= _MANY:
+            # One Newton step on the whole mixture takes back what gathering changed.
+            excess, density = _excess(self.weights, self.means.T, self.sds.T, x, p)
+            reach = 0.1 * self.sd()
+            x = x - np.clip(excess / np.maximum(density, 1e-300), -reach, reach)
+        return np.asarray(np.where(self._below > 0.0, np.maximum(x, self.least), x))
 
     def mean(self) -> FloatArray:
         """Return the mean of each quantity [its unit], shape (P,)."""

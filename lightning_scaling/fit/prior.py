@@ -26,10 +26,10 @@ class Unbounded:
         hidden_spread: Added to its standard deviation [1].
     """
 
-    come: float = 4.0
+    come: float = 6.0
     scatter: float = 0.08
     e_folds: float = 0.3
-    share: float = 4.0
+    share: float = 3.0
     spread: float = 0.7
     hidden_share: float = 2.0
     hidden_chance: float = 0.15

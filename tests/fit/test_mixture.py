@@ -41,12 +41,14 @@ def test_gathering_keeps_the_moments(rng: np.random.Generator) -> None:
 
 
 def test_a_lower_bound_cuts_off_what_lies_below_it() -> None:
-    mixture = GaussianMixture(np.ones(1), np.array([[0.5, -0.5]]), np.array([[0.5, 0.5]]), least=0.0)
+    mixture = GaussianMixture(np.ones(1), np.array([[0.5, -0.5, -5.0]]), np.array([[0.5, 0.5, 0.5]]), least=0.0)
     low, mid, high = mixture.quantiles([0.001, 0.5, 0.999])[:, 0]
     assert 0.0 < low < mid < high
     assert mixture.cdf(0.0)[0] == 0.0
     assert mixture.cdf(mid)[0] == pytest.approx(0.5, abs=1e-6)
     cut = norm(0.5, 0.5)
     assert mid == pytest.approx(cut.ppf(cut.cdf(0) + 0.5 * cut.sf(0)), abs=1e-6)
-    # Most of the second lies below: the bound is belied and not used.
-    assert mixture.quantiles([0.5])[0, 1] == pytest.approx(-0.5, abs=1e-6)
+    # Of the second little is left, and of the third next to nothing: there the bound is belied and not used.
+    left = norm(-0.5, 0.5)
+    assert mixture.quantiles([0.5])[0, 1] == pytest.approx(left.isf(0.5 * left.sf(0.0)), abs=1e-6)
+    assert mixture.quantiles([0.5])[0, 2] == pytest.approx(-5.0, abs=1e-6)

@@ -64,7 +64,9 @@ def run(
     A, slope, b = (x * np.exp(scatter * rng.standard_normal()) for x in typical)
     E = 0.85 * level * size**-0.076 * np.exp(0.1 * scatter * rng.standard_normal())
     fallen = np.where(np.arange(horizon) < lr.argmax(), 0.0, 1.0 - lr)
-    expected = E + A * (z / 1000.0) ** -slope - b * fallen
+    # Like a language model's, the loss begins at five times its end: the law sets in below that.
+    above = ((A * (z / 1000.0) ** -slope) ** -6.0 + (4.0 * level) ** -6.0) ** (-1.0 / 6.0)
+    expected = E + above - b * fallen
     S = np.unique(np.round(np.geomspace(10, horizon, 300)))
     L = expected[S.astype(int) - 1] + noise * level * rng.standard_normal(S.size)
     curve = LossCurve(S, unit * (L + shift), N=N, unit=name)
