@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -130,7 +131,7 @@ class CurveRecorder:
             )
         self._newest = step
         self._steps.append(step)
-        self._losses.append(loss.detach() if isinstance(loss, Tensor) else loss)
+        self._losses.append(loss.detach() if isinstance(loss, Tensor) and loss.requires_grad else loss)
         self._lrs.append(lr)
         if len(self._steps) >= self._buffer:
             self.flush(wait=False)
@@ -286,6 +287,7 @@ def _extend(
     lrs: Sequence[float | None],
     B: float | None,
 ) -> None:
-    for step, loss, lr in zip(steps, losses, lrs, strict=True):
-        if loss is not None:
-            builder.append(step, loss, lr, B)
+    if None in losses:
+        there = [(step, loss, lr) for step, loss, lr in zip(steps, losses, lrs, strict=True) if loss is not None]
+        steps, losses, lrs = ([row[i] for row in there] for i in range(3))
+    builder.extend(steps, losses, lrs, repeat(B))
