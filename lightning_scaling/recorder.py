@@ -287,7 +287,6 @@ def _extend(
     lrs: Sequence[float | None],
     B: float | None,
 ) -> None:
-    if None in losses:
-        there = [(step, loss, lr) for step, loss, lr in zip(steps, losses, lrs, strict=True) if loss is not None]
-        steps, losses, lrs = ([row[i] for row in there] for i in range(3))
-    builder.extend(steps, losses, lrs, repeat(B))
+    there = [i for i, loss in enumerate(losses) if loss is not None]
+    known = (loss for loss in losses if loss is not None)
+    builder.extend((steps[i] for i in there), known, (lrs[i] for i in there), repeat(B))
