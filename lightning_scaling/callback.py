@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lightning_utilities.core.rank_zero import rank_zero_info
@@ -14,6 +15,7 @@ from lightning_scaling.curve import LossCurve
 from lightning_scaling.departure import Departure
 from lightning_scaling.errors import say_warning
 from lightning_scaling.forecast import Forecast
+from lightning_scaling.host.series import one_word
 from lightning_scaling.host.session import Session
 from lightning_scaling.host.settings import Settings, require_held_out
 from lightning_scaling.ledger import ForecastRecord
@@ -27,6 +29,7 @@ else:
 __all__ = ["ScalingLawMonitor"]
 
 _VERSION = 1
+_KEY = "ScalingLawMonitor"
 
 
 class ScalingLawMonitor(LightningCallback):
@@ -84,7 +87,9 @@ class ScalingLawMonitor(LightningCallback):
         refits: Most fits over a run of known length: half of them evenly spread, the rest at steps of equal ratio
             before the first of those, in a short run fewer. Losses that break away are looked at sooner. Of a logged
             metric so many first values are each followed by a fit as well.
-        name: Prefix of the metrics; tells two monitors of one Trainer apart.
+        name: Prefix of the metrics; tells two monitors of one Trainer apart. Where several of one name watch different
+            losses, the metrics of one that watches ``val_loss`` are under ``scaling_val_loss/``, and likewise with any
+            key. Two that watch the same loss need a name each: Lightning refuses two callbacks of one ``state_key``.
         verbose: Whether to print the sentences and the closing table.
         price_per_hour: Price of an hour of all machines together [any money]; with it the quarters of the run also say
             what other ways to go on would cost.
@@ -115,7 +120,8 @@ class ScalingLawMonitor(LightningCallback):
     """
 
     # A plain string where Lightning has a property: it is read for the profiler in every hook of every step.
-    state_key: str = "ScalingLawMonitor"
+    state_key: str = _KEY
+    _is_guest = False  # of a script that has not asked for it
 
     def __init__(
         self,
@@ -156,7 +162,9 @@ class ScalingLawMonitor(LightningCallback):
         )
         require_held_out(monitor, self._settings.rules)
         if name != "scaling":
-            self.state_key = f"ScalingLawMonitor[{name}]"
+            self.state_key = f"{_KEY}[{name}]"
+        elif monitor is not None:
+            self.state_key = f"{_KEY}[monitor={monitor}]"
         self._session: Session | None = None
         self._restored: Mapping[str, Any] | None = None
         self._active = False  # between the first batch and the end of a fit
@@ -217,7 +225,7 @@ class ScalingLawMonitor(LightningCallback):
         state = self._restored if self._restored is not None else self.state_dict()
         self._restored = None
         try:
-            self._session = Session(trainer, pl_module, self._settings, state, rank_zero_info)
+            self._session = Session(trainer, pl_module, self._settings_in(trainer), state, rank_zero_info)
             self._active = True
         except Exception as error:
             self._fail(error)
@@ -298,6 +306,24 @@ class ScalingLawMonitor(LightningCallback):
                 f"Expected a ScalingLawMonitor state of version {_VERSION} in the checkpoint, got "
                 f"{state_dict.get('version')!r}, so it is ignored and the curve begins at the present step."
             )
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Take the state of a monitor that watched another loss, where there is one and nobody else goes on with it."""
+        states = checkpoint.get("callbacks") or {}
+        if self.state_key in states or self._settings.name != "scaling" or self._is_guest:
+            return
+        claimed = {callback.state_key for callback in trainer.callbacks}
+        left = [key for key in map(str, states) if key == _KEY or key.startswith(f"{_KEY}[monitor=")]
+        if len(left) == 1 and left[0] not in claimed and isinstance(states[left[0]], dict):
+            self.load_state_dict(states[left[0]])
+
+    def _settings_in(self, trainer: Any) -> Settings:
+        """Return the settings, with a name of its own where another monitor of this Trainer has the same."""
+        mine = self._settings
+        others = [c for c in trainer.callbacks if isinstance(c, ScalingLawMonitor) and c is not self]
+        if mine.monitor is None or not any(c._settings.name == mine.name and not c._is_guest for c in others):
+            return mine
+        return replace(mine, name=f"{mine.name}_{one_word(mine.monitor)}")
 
     def _finish(self, trainer: Any, *, together: bool) -> None:
         if self._active and self._session is not None:

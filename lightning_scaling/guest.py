@@ -24,6 +24,8 @@ class GuestMonitor(ScalingLawMonitor):
         ValueError: If a number is out of its range.
     """
 
+    _is_guest = True
+
     def __init__(self, **arguments: Any) -> None:
         if "stop" in arguments:
             raise TypeError("Expected no 'stop', got one, so put a ScalingLawMonitor into the script to stop runs.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -130,7 +131,7 @@ class CurveRecorder:
             )
         self._newest = step
         self._steps.append(step)
-        self._losses.append(loss.detach() if isinstance(loss, Tensor) else loss)
+        self._losses.append(loss.detach() if isinstance(loss, Tensor) and loss.requires_grad else loss)
         self._lrs.append(lr)
         if len(self._steps) >= self._buffer:
             self.flush(wait=False)
@@ -286,6 +287,6 @@ def _extend(
     lrs: Sequence[float | None],
     B: float | None,
 ) -> None:
-    for step, loss, lr in zip(steps, losses, lrs, strict=True):
-        if loss is not None:
-            builder.append(step, loss, lr, B)
+    there = [i for i, loss in enumerate(losses) if loss is not None]
+    known = (loss for loss in losses if loss is not None)
+    builder.extend((steps[i] for i in there), known, (lrs[i] for i in there), repeat(B))

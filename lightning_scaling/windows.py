@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -73,31 +74,7 @@ class CurveBuilder:
         Raises:
             ValueError: If ``step`` does not come after the last one.
         """
-        if step <= self._step:
-            raise ValueError(
-                f"Expected a step after {self._step}, got step={step}. Was an old checkpoint resumed? "
-                "Restore the builder with it, or start a new one."
-            )
-        self._step = int(step)
-        if not math.isfinite(loss):
-            self._n_nonfinite += 1
-            self._n_nonfinite_total += 1
-            return
-        self._n_nonfinite = 0
-        c = self._columns
-        if step > self._window_end or not c["count"]:
-            self._window_end = step + max(1.0, step / WINDOWS_PER_E_FOLD) - 1.0
-            for column in c.values():
-                column.append(0.0)
-        c["count"][-1] += 1.0
-        c["sum_S"][-1] += step
-        delta = loss - c["mean_L"][-1]
-        c["mean_L"][-1] += delta / c["count"][-1]
-        c["m2_L"][-1] += delta * (loss - c["mean_L"][-1])
-        for value, total, number in ((lr, "sum_lr", "n_lr"), (B, "sum_B", "n_B")):
-            if value is not None and math.isfinite(value):
-                c[total][-1] += value
-                c[number][-1] += 1.0
+        self.extend((step,), (loss,), (lr,), (B,))
 
     def extend(
         self,
@@ -107,10 +84,50 @@ class CurveBuilder:
         Bs: Iterable[float | None] | None = None,
     ) -> None:
         """Add several optimizer steps in order; see :meth:`append`."""
-        rates = iter(lrs) if lrs is not None else None
-        batches = iter(Bs) if Bs is not None else None
-        for step, loss in zip(steps, losses, strict=True):
-            self.append(step, loss, None if rates is None else next(rates), None if batches is None else next(batches))
+        rates, batches = iter(repeat(None) if lrs is None else lrs), iter(repeat(None) if Bs is None else Bs)
+        columns = list(self._columns.values())
+        # There is one of them at every step of a run: the open window is kept at hand.
+        window = [column[-1] for column in columns] if columns[0] else [0.0] * len(columns)
+        n, sum_S, mean_L, m2_L, sum_lr, n_lr, sum_B, n_B = window
+        try:
+            for step, loss in zip(steps, losses, strict=True):
+                lr, B = next(rates), next(batches)
+                if step <= self._step:
+                    raise ValueError(
+                        f"Expected a step after {self._step}, got step={step}. Was an old checkpoint resumed? "
+                        "Restore the builder with it, or start a new one."
+                    )
+                self._step = int(step)
+                if not math.isfinite(loss):
+                    self._n_nonfinite += 1
+                    self._n_nonfinite_total += 1
+                    continue
+                self._n_nonfinite = 0
+                if step > self._window_end or not columns[0]:
+                    self._keep((n, sum_S, mean_L, m2_L, sum_lr, n_lr, sum_B, n_B))
+                    self._window_end = step + max(1.0, step / WINDOWS_PER_E_FOLD) - 1.0
+                    for column in columns:
+                        column.append(0.0)
+                    n = sum_S = mean_L = m2_L = sum_lr = n_lr = sum_B = n_B = 0.0
+                n += 1.0
+                sum_S += step
+                delta = loss - mean_L
+                mean_L += delta / n
+                m2_L += delta * (loss - mean_L)
+                if lr is not None and math.isfinite(lr):
+                    sum_lr += lr
+                    n_lr += 1.0
+                if B is not None and math.isfinite(B):
+                    sum_B += B
+                    n_B += 1.0
+        finally:
+            self._keep((n, sum_S, mean_L, m2_L, sum_lr, n_lr, sum_B, n_B))
+
+    def _keep(self, window: Iterable[float]) -> None:
+        """Write the open window, where there is one."""
+        for column, value in zip(self._columns.values(), window, strict=True):
+            if column:
+                column[-1] = value
 
     def mark_epoch_end(self, step: int) -> None:
         """Note that a pass over the training data ended at ``step``; the first 256 are kept."""

@@ -19,7 +19,9 @@ def written_in(name: str) -> set[str]:
 
 def test_every_row_names_tests_that_exist() -> None:
     rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
-    shown = [re.findall(r"`([\w/]+\.py::\w+)`", row) for row in rows if not row.startswith("| fault")]
+    shown = [
+        re.findall(r"`([\w/]+\.py::\w+)`", row) for row in rows if not row.startswith(("| fault", "| what is found"))
+    ]
     assert len(shown) > 20
     for row in shown:
         assert row

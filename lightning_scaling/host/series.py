@@ -33,7 +33,7 @@ class Series:
     @property
     def label(self) -> str:
         """The name as a part of the names of metrics: one word without slashes."""
-        return re.sub(r"[^\w.-]+", "_", self.name or "")
+        return one_word(self.name or "")
 
     def curve(self, N: float | None) -> LossCurve:
         """Return what has been fetched so far."""
@@ -61,3 +61,13 @@ class Series:
         """
         self.live.load_state_dict(state["live"])
         self.recorder.load_state_dict(state["recorder"])
+
+
+def one_word(key: str) -> str:
+    """Return the key of a metric as a part of the names of others: without slashes.
+
+    Example:
+        >>> one_word("val/loss")
+        'val_loss'
+    """
+    return re.sub(r"[^\w.-]+", "_", key)

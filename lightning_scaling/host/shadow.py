@@ -17,7 +17,8 @@ class ShadowOptimizer(torch.optim.Optimizer):
     """An optimizer without parameters that carries the settings of a real one for schedulers to turn."""
 
     def __init__(self, real: Any) -> None:  # no super().__init__(): it would want parameters
-        self.defaults = dict(real.defaults)
+        # A wrapper of another library, such as that of DeepSpeed, need not have any.
+        self.defaults = dict(getattr(real, "defaults", {}))
         self.state = {}  # type: ignore[assignment]
         self.param_groups = [
             {key: _plain(value) for key, value in group.items() if key != "params"} | {"params": []}

@@ -91,7 +91,8 @@ class StepTracker:
         return stepped
 
     def _take(self, trainer: Any, outputs: Any, stepped: bool) -> None:
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        # A dict is by far the commonest, and told quicker than that something is a mapping.
+        loss = outputs.get("loss") if isinstance(outputs, (dict, Mapping)) else outputs
         if not isinstance(loss, Tensor):
             loss = self._backward
         if loss is not None and not self._automatic:

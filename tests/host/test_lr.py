@@ -272,6 +272,15 @@ def standing(make: Make, epoch_length: float = math.inf) -> Any:
     )
 
 
+def test_an_optimizer_that_a_strategy_has_wrapped_follows_its_scheduler() -> None:
+    run = standing(lambda o: schedulers.CosineAnnealingLR(o, 8))
+    [inner] = run.optimizers
+    run.optimizers = [SimpleNamespace(param_groups=inner.param_groups)]  # all that DeepSpeed's has of an optimizer
+    found = rates_ahead(run, torch.nn.Linear(1, 1), 8)
+    assert found.rates == pytest.approx([0.05 * (1 + math.cos(math.pi * s / 8)) for s in range(8)])
+    assert inner.param_groups[0]["lr"] == 0.1
+
+
 def long_sequence(n: int) -> Make:
     return lambda o: schedulers.SequentialLR(
         o,

@@ -172,7 +172,7 @@ def test_resumed_run_forecasts_what_the_uninterrupted_one_would(
     whole, rest = ScalingLawMonitor(monitor, verbose=False), ScalingLawMonitor(monitor, verbose=False)
     module = validated_module(configure=cosine(T))
     validate(whole, saver(path, at, hook), module=module)
-    state = torch.load(path, weights_only=True)["callbacks"]["ScalingLawMonitor"]
+    state = torch.load(path, weights_only=True)["callbacks"][whole.state_key]
     assert state["version"] == 1
     module = validated_module(configure=cosine(T), package=package)
     runner = validate(rest, module=module, package=package, ckpt_path=path)

@@ -30,6 +30,7 @@ from tests.trainers import (
     read_csv,
     scripted_module,
     trainer,
+    validate,
     validated_module,
     watch,
 )
@@ -168,6 +169,44 @@ def test_two_monitors_in_one_trainer(tmp_path: Path) -> None:
     assert one.forecast.final_loss.half_width > two.forecast.final_loss.half_width  # type: ignore[union-attr]
     runner.save_checkpoint(tmp_path / "two.ckpt")
     assert {"ScalingLawMonitor", "ScalingLawMonitor[half]"} <= set(torch.load(tmp_path / "two.ckpt")["callbacks"])
+
+
+def pair(**settings: Any) -> tuple[ScalingLawMonitor, ScalingLawMonitor]:
+    """Return two monitors of different losses that bear no names."""
+    return ScalingLawMonitor(verbose=False, **settings), ScalingLawMonitor("val_loss", verbose=False, **settings)
+
+
+def test_two_monitors_of_different_losses_need_no_names(tmp_path: Path) -> None:
+    steps, metric = pair()
+    runner = validate(steps, metric)
+    told = runner.callback_metrics
+    assert told["scaling/final_loss"] == pytest.approx(steps.forecast.final_loss.mid)  # type: ignore[union-attr]
+    assert told["scaling_val_loss/final_loss"] == pytest.approx(metric.forecast.final_loss.mid)  # type: ignore[union-attr]
+    assert told["scaling_val_loss/final_loss"] - told["scaling/final_loss"] == pytest.approx(1.0, abs=0.1)
+    runner.save_checkpoint(tmp_path / "two.ckpt")
+    again = pair()
+    validate(*again, steps=T + 20, ckpt_path=tmp_path / "two.ckpt")
+    for before, after in zip((steps, metric), again, strict=True):
+        assert after.history[: len(before.history)] == before.history
+        assert after.curve.S[0] == before.curve.S[0]
+    # Alone, the second has the usual prefix.
+    assert "scaling/final_loss" in validate(ScalingLawMonitor("val_loss", verbose=False)).callback_metrics
+
+
+def test_two_monitors_of_one_loss_are_refused_before_training() -> None:
+    with pytest.raises(RuntimeError, match="`ScalingLawMonitor`"):
+        trainer(*pair(), ScalingLawMonitor("val_loss", level=0.5))
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_run_that_is_resumed_to_watch_another_loss_keeps_its_curves(tmp_path: Path, first: int) -> None:
+    before, after = pair()[first], pair()[1 - first]
+    runner = validate(before)
+    runner.save_checkpoint(tmp_path / "end.ckpt")
+    validate(after, steps=T + 20, ckpt_path=tmp_path / "end.ckpt")
+    assert {*after.forecasts} == {"train_loss", "val_loss"}
+    assert after.curve.S[0] == (10.0 if first == 0 else 1.0)
 
 
 def test_other_callbacks_can_monitor_the_numbers(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ class Watched(ScalingLawMonitor):
 HOOKS = [
     name
     for name in vars(ScalingLawMonitor)
-    if name.startswith("on_") and name not in ("on_train_start", "on_train_end", "on_exception")
+    if name.startswith("on_") and name not in ("on_load_checkpoint", "on_train_start", "on_train_end", "on_exception")
 ]
 
 
