@@ -154,7 +154,7 @@ def _draw_band(axes: Axes, forecast: Forecast, since: float, end: float, colour:
     paint = tint(colour, face_of(axes))
     axes.fill_between(S, loss.low, loss.high, color=paint, lw=0, zorder=1.5, label=_moment(forecast))
     axes.plot(S, loss.mid, color=colour, lw=1.6, zorder=3)
-    return float(loss.mid[0])
+    return float(np.asarray(loss.mid)[0])
 
 
 def _draw_flag(axes: Axes, forecast: Forecast, since: float, loss: float, k: int, colour: str) -> None:
