@@ -4,8 +4,9 @@
     python benchmarks/figures.py --out docs/figures_cost.md  # and writes the page
     python benchmarks/figures.py --pictures DIR              # and writes the pictures there, to be looked at
 
-With `--steps 4000` the third of them is docs/img/loggers.png. A run of 10 000 steps is followed as a Trainer has it, with figures and without, in turns. Counted is the processor time
-of all threads: a drawing waits for nothing and nothing waits for it, but it takes a core from somebody.
+With `--steps 4000` the third of them is docs/img/loggers.png. A run of 10 000 steps is followed as a Trainer has it,
+with figures and without, in turns. Counted is the processor time of all threads: a drawing waits for nothing and
+nothing waits for it, but it takes a core from somebody.
 """
 
 from __future__ import annotations
