@@ -1,10 +1,12 @@
 """What do the live figures of `ScalingLawMonitor(figures=True)` cost?
 
-    python benchmarks/figures.py                    # prints the table
-    python benchmarks/figures.py --out DIR          # and writes the pictures there, to be looked at
+    python benchmarks/figures.py                             # prints the table
+    python benchmarks/figures.py --out docs/figures_cost.md  # and writes the page
+    python benchmarks/figures.py --pictures DIR              # and writes the pictures there, to be looked at
 
-A run of 10 000 steps is followed as a Trainer has it, with figures and without, in turns. Counted is the processor time
-of all threads: a drawing waits for nothing and nothing waits for it, but it takes a core from somebody.
+With `--steps 4000` the third of them is docs/img/loggers.png. A run of 10 000 steps is followed as a Trainer has it,
+with figures and without, in turns. Counted is the processor time of all threads: a drawing waits for nothing and
+nothing waits for it, but it takes a core from somebody.
 """
 
 from __future__ import annotations
@@ -31,6 +33,13 @@ from lightning_scaling.host.loggers import Picture  # noqa: E402
 
 #: The bar: figures as a share of the wall time of a run.
 SHARE = 0.002
+
+_PAGE = """\
+# What live figures cost
+
+Written by `python benchmarks/figures.py --out docs/figures_cost.md`, on a machine with {machine}.
+
+{table}"""
 
 
 @dataclass(frozen=True)
@@ -87,24 +96,37 @@ def table(found: Sequence[tuple[Drawn, Drawn]], steps: int = RUN) -> Table:
             "met" if share <= SHARE else "missed",
         ),
     )
-    return Table("Live figures", "", ("what", "bar", "measured", ""), rows)
+    note = (
+        "`ScalingLawMonitor(figures=True)` draws a run at each quarter and at its end, in a thread beside the training "
+        f"loop. A run of {_count(steps)} steps is followed as a Trainer has it, with figures and without, in turns, "
+        f"{len(found)} times each. What is told is the processor time that figures add, of all threads: of one figure "
+        "the median over the runs after the first, in which matplotlib is loaded."
+    )
+    return Table("Processor time of figures", note, ("what", "bar", "measured", ""), rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, write the pictures."""
+    """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder for the pictures")
+    parser.add_argument("--out", type=Path, help="markdown page to write")
+    parser.add_argument("--pictures", type=Path, help="folder for the pictures")
     parser.add_argument("--steps", type=int, default=RUN, help=f"steps of the run (default {RUN})")
     parser.add_argument("--rounds", type=int, default=5, help="runs with figures, and without (default 5)")
     options = parser.parse_args(arguments)
+    where = machine()
     follow(300, figures=False)  # the first fits of a process are slow
     found = measure(options.steps, options.rounds)
-    print(f"{machine()}\n\n{table(found, options.steps).markdown()}")
+    text = table(found, options.steps).markdown()
+    print(f"{where}\n\n{text}")
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        for picture in found[-1][1].pictures:
-            (options.out / f"step_{picture.step}.png").write_bytes(picture.png)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(_PAGE.format(machine=where, table=text), encoding="utf-8")
         print(f"Wrote {options.out}")
+    if options.pictures is not None:
+        options.pictures.mkdir(parents=True, exist_ok=True)
+        for picture in found[-1][1].pictures:
+            (options.pictures / f"step_{picture.step}.png").write_bytes(picture.png)
+        print(f"Wrote {options.pictures}")
     return 0
 
 

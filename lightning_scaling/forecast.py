@@ -86,20 +86,18 @@ def forecast(
     enough = len(curve) >= MIN_POINTS and curve.step >= MIN_POINTS
     fitted = _fit(short, schedule, borrowed, TrackRecord.of(runs).factor) if enough else None
     posterior = None if fitted is None else fitted.posterior
-    told: Posterior | Unbegun | None = posterior
-    said = _read(posterior, curve.step, horizon, level)
+    own = _read(posterior, curve.step, horizon, level)
     failed = enough and fitted is None
-    verdict = judge(curve, schedule, horizon, fitted, said.present, said.converged, failed=failed)
-    if verdict is Verdict.TOO_EARLY and borrowed is not None:
-        # The run has not shown its law yet, but its kin have.
-        kin = Unbegun(schedule, borrowed)
-        if (theirs := _read_of_kin(kin, level)) is not None:
-            verdict, told, said = Verdict.BORROWED, kin, theirs
+    verdict = judge(curve, schedule, horizon, fitted, own.present, own.converged, failed=failed)
+    kin = Unbegun(schedule, borrowed) if verdict is Verdict.TOO_EARLY and borrowed is not None else None
+    theirs = None if kin is None else _read_of_kin(kin, level)
+    # Where the run has not shown its law yet, its kin may have.
+    told, said = (posterior, own) if theirs is None else (kin, theirs)
     return Forecast(
         step=curve.step,
         horizon=horizon,
         level=level,
-        verdict=verdict,
+        verdict=verdict if theirs is None else Verdict.BORROWED,
         final_loss=said.final,
         converged_loss=said.converged,
         present_loss=said.present,

@@ -7,6 +7,7 @@ import pytest
 
 from lightning_scaling import CriticalBatch, CurveBuilder, FitError, KaplanNS, LossCurve
 from lightning_scaling.joint import JointFit, fit_joint
+from lightning_scaling.joint.whitening import Whitening
 
 SIZES = np.geomspace(4e3, 4e5, 6)
 KAPLAN = (0.1, 0.5, 1e8, 20.0, 0.0)
@@ -140,3 +141,17 @@ def test_wrong_arguments_are_refused() -> None:
         fit_joint(runs, level=0.0)
     with pytest.raises(ValueError, match="N > 0"):
         fit_joint(runs).loss(0.0, 10.0)
+
+
+@pytest.mark.parametrize("n", [1, 39, 40, 41, 130])
+def test_points_are_whitened_in_tiles_as_in_one_piece(n: int, rng: np.random.Generator) -> None:
+    at = np.sort(rng.uniform(0.0, 8.0, n))
+    covariance = 1e-4 * np.diag(rng.uniform(0.5, 2.0, n)) + 0.01 * np.exp(-np.abs(at[:, None] - at) / 2.0)
+    values, white = rng.standard_normal((n, 5)), Whitening(covariance)
+    np.testing.assert_allclose(white.gram(values), values.T @ np.linalg.solve(covariance, values), rtol=1e-9)
+    assert 2.0 * white.log_det == pytest.approx(np.linalg.slogdet(covariance)[1])
+
+
+def test_what_is_no_covariance_is_not_whitened() -> None:
+    with pytest.raises(np.linalg.LinAlgError):
+        Whitening(np.array([[1.0, 2.0], [2.0, 1.0]]))

@@ -15,7 +15,9 @@ from lightning_scaling.cli import output
 if TYPE_CHECKING:
     from lightning_scaling.curve import LossCurve
     from lightning_scaling.finished import FinishedRun
+    from lightning_scaling.forecast import Forecast
     from lightning_scaling.logfiles import RunLog
+    from lightning_scaling.named_schedule import PlannedRates
     from lightning_scaling.schedule import LRSchedule
 
 
@@ -69,28 +71,37 @@ def forecast(
         prediction = make_forecast(curve, horizon=end, lr_schedule=rates.schedule, level=level, store=kin or None)
     advice = advise(prediction, list(rules.values()))
     if picture is not None:
-        with output.failing():
-            from lightning_scaling.pictures import save_picture
-
-            save_picture(picture, curve, [prediction], rates.schedule)
+        _draw(picture, curve, prediction, rates)
     if as_json:
         read = None if found is None else output.log_data(found)
         output.print_json({"log": read, **output.forecast_data(prediction, rates, advice)})
     else:
-        from lightning_scaling.report.chart import chart
-
         typer.echo(f"{output.log_text(found)}\n" if found is not None else f"{_words_for_none(kin)}\n")
-        typer.echo(output.forecast_text(prediction, rates))
-        if rules:
-            typer.echo(advice.sentence)
-        if len(curve):
-            typer.echo("\n" + chart(curve, prediction, width=output.width(), unicode=output.knows_unicode()))
+        _say(curve, prediction, rates, advice.sentence if rules else None)
         if picture is not None:
             output.say(f"The picture is in {picture}.")
     if rules and advice.action is Action.STOP:
         raise typer.Exit(output.STOP)
     if not prediction.verdict.usable:
         raise typer.Exit(output.NO_FORECAST)
+
+
+def _say(curve: LossCurve, prediction: Forecast, rates: PlannedRates, advice: str | None) -> None:
+    """Print a forecast, what the rules say of it, and the course of the run."""
+    from lightning_scaling.report.chart import chart
+
+    typer.echo(output.forecast_text(prediction, rates))
+    if advice is not None:
+        typer.echo(advice)
+    if len(curve):
+        typer.echo("\n" + chart(curve, prediction, width=output.width(), unicode=output.knows_unicode()))
+
+
+def _draw(path: Path, curve: LossCurve, prediction: Forecast, rates: PlannedRates) -> None:
+    with output.failing():
+        from lightning_scaling.pictures import save_picture
+
+        save_picture(path, curve, [prediction], rates.schedule)
 
 
 def _refuse_without_log(

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 #: Earlier forecasts that stay in the picture beside the newest.
 _EARLIER = 3
-#: Dots per inch: large enough to be read in a dashboard, small enough to be drawn in a fifth of a second.
+#: Dots per inch: large enough to be read in a dashboard, small enough to be drawn in a quarter of a second.
 _DPI = 140.0
+#: How hard the file is packed, of 9: a tenth larger than the usual 6, in two thirds of the time.
+_PACKED = 3
 #: Longest that the end of a run waits for its picture, in seconds.
 _PATIENCE = 10.0
 
@@ -126,5 +128,5 @@ def _picture(figure: Figure, step: int) -> Picture:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels, file = np.asarray(canvas.buffer_rgba()), BytesIO()  # type: ignore[no-untyped-call]
-    imsave(file, pixels, format="png", dpi=_DPI)
+    imsave(file, pixels, format="png", dpi=_DPI, pil_kwargs={"compress_level": _PACKED})
     return Picture(file.getvalue(), pixels[..., :3].copy(), step)

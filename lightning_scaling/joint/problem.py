@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
 
 from lightning_scaling.joint.points import Points
+from lightning_scaling.joint.whitening import Whitening
 
 __all__ = ["ALPHA_N", "ALPHA_S", "Problem"]
 
@@ -41,9 +41,8 @@ class Problem:
         shared = np.exp(-gaps)
         own = (shared + _WHOLE**2) * (points.run[:, None] == points.run)
         self.misfits = [(points.fall * u, points.fall * v) for u in _OWN for v in _SHARED]
-        self.roots = [
-            cholesky(np.diag(points.variance) + u**2 * own + v**2 * shared, lower=True) for u, v in self.misfits
-        ]
+        noise = np.diag(points.variance)
+        self.white = [Whitening(noise + u**2 * own + v**2 * shared) for u, v in self.misfits]
 
     def draws(self) -> tuple[FloatArray, FloatArray]:
         """Return sets of the five constants, shape (n, 5), and the mean sizes of the misfits, own and shared."""
@@ -82,15 +81,14 @@ class Problem:
         chosen = np.stack(([np.zeros_like(i)] if self.offset else []) + [i, j], axis=-1)
         prior = np.eye(chosen.shape[-1]) / self.width**2
         found = []
-        for root in self.roots:
-            white = solve_triangular(root, everything, lower=True)
-            gram = white.T @ white
+        for white in self.white:
+            gram = white.gram(everything)
             P = gram[chosen[..., :, None], chosen[..., None, :]] + prior
             right = gram[chosen, -1]
             L = np.linalg.cholesky(P)
             half = np.linalg.solve(L, right[..., None])[..., 0]
             mean = np.linalg.solve(L.swapaxes(-1, -2), half[..., None])[..., 0]
-            log_det = np.log(np.diagonal(L, axis1=-2, axis2=-1)).sum(axis=-1) + np.log(np.diag(root)).sum()
+            log_det = np.log(np.diagonal(L, axis1=-2, axis2=-1)).sum(axis=-1) + white.log_det
             found.append((0.5 * (half**2).sum(axis=-1) - 0.5 * gram[-1, -1] - log_det, mean, L))
         evidence, means, roots = (np.array(x) for x in zip(*found, strict=True))
         return evidence, means, roots

@@ -103,9 +103,11 @@ def newest(S: FloatArray) -> tuple[NDArray[np.intp], BoolArray]:
         >>> kept.tolist()
         [True, True, False, False, False, True, True]
     """
+    order = np.arange(S.size)
+    if (S[1:] > S[:-1]).all():
+        return order, np.ones(S.size, dtype=np.bool_)
     later = np.minimum.accumulate(np.append(S[1:], np.inf)[::-1])[::-1]
     kept = later > S
-    order = np.arange(S.size)
     if not kept.all() and kept.sum() < (1.0 - _MOST_REPEATED) * np.unique(S).size:
         order = np.argsort(S, kind="stable")
         kept = np.ones(S.size, dtype=np.bool_)
@@ -200,9 +202,12 @@ def _at(S: FloatArray, steps: FloatArray, values: FloatArray) -> FloatArray | No
     known = np.isfinite(values) & np.isfinite(steps)
     if not known.any():
         return None
-    order, kept = newest(steps[known])
+    at, values = steps[known], values[known]
+    if np.array_equal(at, S):
+        return values
+    order, kept = newest(at)
     order = order[kept[order]]
-    at, values = steps[known][order], values[known][order]
+    at, values = at[order], values[order]
     return values if np.array_equal(at, S) else np.interp(S, at, values)
 
 

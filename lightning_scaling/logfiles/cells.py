@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,29 @@ _NEW_LINE, _RETURN, _QUOTE, _BLANK, _COMMENT = (ord(c) for c in '\n\r" #')
 _BLANKS = np.isin(np.arange(256), [9, 10, 11, 12, 13, 28, 29, 30, 31, 32])
 #: Blanks that are taken off either end of a cell.
 _MOST_BLANKS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """Rows of equal length; most columns of a wide table are not read, so that only the ends of all cells are held.
+
+    Args:
+        begins: Where the rows begin, shape (rows,).
+        ends: Where the cells end, shape (rows, columns).
+        starts: Where they begin, shape (rows, columns); None: each behind the byte that ends the one before.
+    """
+
+    begins: IntArray
+    ends: IntArray
+    starts: IntArray | None = None
+
+    def column(self, i: int) -> tuple[IntArray, IntArray]:
+        """Return where the cells of a column begin and end; one that is not there is all of empty cells."""
+        if i >= self.ends.shape[1]:
+            return self.begins, self.begins
+        if self.starts is not None:
+            return self.starts[:, i], self.ends[:, i]
+        return self.ends[:, i - 1] + 1 if i else self.begins, self.ends[:, i].copy()
 
 
 def columns_of(block: bytes, delimiter: str | None, index: Sequence[int]) -> list[tuple[IntArray, IntArray]]:
@@ -40,36 +64,41 @@ def columns_of(block: bytes, delimiter: str | None, index: Sequence[int]) -> lis
     """
     if not block.endswith(b"\n"):
         raise ValueError("Expected whole rows, got the last one without its end of line.")
-    starts, ends = _between_blanks(block) if delimiter is None else _between_delimiters(block, ord(delimiter))
-    if b"#" in block and (_bytes(block)[_bare(block, delimiter, starts[:, 0], ends[:, 0])[0]] == _COMMENT).any():
+    cells = _between_blanks(block) if delimiter is None else _between_delimiters(block, ord(delimiter))
+    if b"#" in block and (_bytes(block)[_bare(block, delimiter, *cells.column(0))[0]] == _COMMENT).any():
         raise ValueError("Expected rows of cells, got comments among them.")
-    nothing = starts[:, 0], starts[:, 0]
-    return [_bare(block, delimiter, starts[:, i], ends[:, i]) if i < starts.shape[1] else nothing for i in index]
+    return [_bare(block, delimiter, *cells.column(i)) for i in index]
 
 
 def _bytes(block: bytes) -> ByteArray:
     return np.frombuffer(block, dtype=np.uint8)
 
 
-def _between_delimiters(block: bytes, delimiter: int) -> tuple[IntArray, IntArray]:
-    """Return starts and ends of all cells, of shape (rows, columns)."""
+def _between_delimiters(block: bytes, delimiter: int) -> _Cells:
+    """Return the cells where a byte separates them, but not between quotes."""
     text = _bytes(block)
-    cut = (text == _NEW_LINE) | (text == delimiter)
-    cuts = _outside_quotes(text, cut) if b'"' in block else np.flatnonzero(cut)
-    last = text[cuts] == _NEW_LINE
-    n = int(np.count_nonzero(last))
-    if cuts.size % n or not last[cuts.size // n - 1 :: cuts.size // n].all():
+    line = text == _NEW_LINE
+    cut = line | (text == delimiter)
+    if b'"' in block:
+        cuts = _outside_quotes(text, cut)
+        n = int(np.count_nonzero(line[cuts]))
+    else:
+        cuts = np.flatnonzero(cut)
+        n = int(np.count_nonzero(line))
+    width = cuts.size // n
+    if cuts.size % n or not line[cuts[width - 1 :: width]].all():
         raise ValueError("Expected rows of equal length, got ragged ones.")
-    starts, ends = np.concatenate(([0], cuts[:-1] + 1)).reshape(n, -1), cuts.reshape(n, -1)
-    if n_returns := block.count(b"\r"):
-        returned = (text[ends[:, -1] - 1] == _RETURN) & (ends[:, -1] > starts[:, -1])
+    ends = cuts.reshape(n, width)
+    begins = np.concatenate(([0], ends[:-1, -1] + 1))
+    if b"\r" in block:
+        returned = (text[ends[:, -1] - 1] == _RETURN) & (ends[:, -1] > (ends[:, -2] + 1 if width > 1 else begins))
         ends[:, -1] -= returned
-        if np.count_nonzero(returned) != n_returns:
+        if np.count_nonzero(returned) != block.count(b"\r"):
             raise ValueError("Expected lines that end as Unix or Windows ends them, got a return of its own.")
-    if starts.shape[1] == 1:  # a row without anything is none
-        kept = ends[:, 0] > starts[:, 0]
-        starts, ends = starts[kept], ends[kept]
-    return starts, ends
+    if width == 1:  # a row without anything is none
+        kept = ends[:, 0] > begins
+        begins, ends = begins[kept], ends[kept]
+    return _Cells(begins, ends)
 
 
 def _outside_quotes(text: ByteArray, cut: BoolArray) -> IntArray:
@@ -77,23 +106,24 @@ def _outside_quotes(text: ByteArray, cut: BoolArray) -> IntArray:
 
     Of two quotes within a cell, which stand for one, the first closes the cell and the second opens it again.
     """
-    quotes, cuts = np.flatnonzero(text == _QUOTE), np.flatnonzero(cut)
-    opening, closing = quotes[::2], quotes[1::2]
-    if opening.size != closing.size:
+    marks = np.flatnonzero(cut | (text == _QUOTE))
+    quote = text[marks] == _QUOTE
+    within = np.logical_xor.accumulate(quote)  # from a quote that opens up to the one that closes, without the latter
+    if within[-1]:
         raise ValueError("Expected quotes around whole cells, got one that is alone.")
-    if not (cut[opening - 1] | (text[opening - 1] == _QUOTE) | (opening == 0)).all():
+    beside = np.diff(marks) == 1  # its neighbour behind is a cut or a quote
+    alone = np.flatnonzero((quote & within)[1:] & ~beside)
+    if alone.size or (within[0] and marks[0]):
         raise ValueError("Expected quotes around whole cells, got one within a cell.")
-    after = text[closing + 1]
-    if not (cut[closing + 1] | (after == _QUOTE) | (after == _RETURN)).all():
+    after = marks[:-1][(quote & ~within)[:-1] & ~beside] + 1
+    if not (text[after] == _RETURN).all():
         raise ValueError("Expected quotes around whole cells, got more of the cell behind one.")
-    first, last = np.searchsorted(cuts, opening), np.searchsorted(cuts, closing)
-    within = np.flatnonzero(first < last)
-    change = np.bincount(first[within], minlength=cuts.size + 1) - np.bincount(last[within], minlength=cuts.size + 1)
-    return cuts[np.cumsum(change[:-1]) == 0] if within.size else cuts
+    found: IntArray = marks[~(quote | within)]
+    return found
 
 
-def _between_blanks(block: bytes) -> tuple[IntArray, IntArray]:
-    """Return the same where blanks separate the cells and quotes mean nothing."""
+def _between_blanks(block: bytes) -> _Cells:
+    """Return the cells where blanks separate them, and quotes mean nothing."""
     text = _bytes(block)
     if text.max() > 127 or not (text[np.flatnonzero(text == _RETURN) + 1] == _NEW_LINE).all():
         raise ValueError("Expected ASCII in lines as Unix or Windows ends them, got something else.")
@@ -104,7 +134,8 @@ def _between_blanks(block: bytes) -> tuple[IntArray, IntArray]:
     n = max(int(lengths.max()), 1)
     if not ((lengths == n) | (lengths == 0)).all():
         raise ValueError("Expected rows of equal length, got ragged ones.")
-    return starts.reshape(-1, n), ends.reshape(-1, n)
+    cells = starts.reshape(-1, n)
+    return _Cells(cells[:, 0], ends.reshape(-1, n), cells)
 
 
 def _bare(block: bytes, delimiter: str | None, starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:

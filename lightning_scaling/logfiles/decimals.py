@@ -10,6 +10,7 @@ __all__ = ["PAD", "decimals"]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
+ByteArray = NDArray[np.uint8]
 WordArray = NDArray[np.uint64]
 
 #: Bytes of any kind that the text needs before its first cell and after its last.
@@ -28,6 +29,11 @@ def _every(byte: int) -> np.uint64:
 _ZERO, _HIGH, _ABOVE_NINE = _every(ord("0")), _every(0x80), _every(0x76)
 #: Keeps the last k of eight bytes; of little-endian words these are the high ones.
 _LAST = np.array([(2**64 - 1) ^ (2 ** (64 - 8 * k) - 1) for k in range(9)], dtype=np.uint64)
+#: Which bits hold numbers, what adds ten times one to its neighbour, and the width of a number [bits].
+_PAIRS = tuple(
+    (np.uint64(keep), np.uint64(10**n * 2**width + 1), np.uint64(width))
+    for keep, n, width in ((0x0F0F0F0F0F0F0F0F, 1, 8), (0x00FF00FF00FF00FF, 2, 16), (0x0000FFFF0000FFFF, 4, 32))
+)
 _WORDS = np.array([10 ** (8 * k) for k in range(3)], dtype=np.uint64)
 _TEN = np.array([10**k for k in range(20)], dtype=np.uint64)
 #: 10^k as the sum of two floats, and the first as the sum of two halves whose products are exact.
@@ -68,7 +74,7 @@ def decimals(text: bytes, starts: IntArray, ends: IntArray) -> tuple[FloatArray,
     first = bytes_[starts]
     negative = first == ord("-")
     starts = starts + (negative | (first == ord("+")))
-    ends, exponent = _without_exponent(text, words, starts, ends)
+    ends, exponent = _without_exponent(bytes_, starts, ends)
     point = _after_digits(words, starts, ends)
     n_whole, n_fraction = point - starts, np.maximum(ends - point - 1, 0)
     whole, read = _integers(words, starts, point, _WHOLE)
@@ -83,18 +89,20 @@ def decimals(text: bytes, starts: IntArray, ends: IntArray) -> tuple[FloatArray,
     return np.where(negative, -found, found), read & sure
 
 
-def _without_exponent(text: bytes, words: WordArray, starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:
+def _without_exponent(bytes_: ByteArray, starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:
     """Return the ends of the cells without an exponent of two digits, and these exponents."""
-    if b"e" not in text and b"E" not in text:
-        return ends, np.zeros_like(ends)
-    tail = words[ends - 8] >> np.uint64(32)
-    letter, sign, tens, ones = ((tail >> np.uint64(8 * i)).astype(np.uint8) for i in range(4))
-    minus = sign == ord("-")
-    there = (ends - starts > 4) & ((letter | 0x20) == ord("e")) & (minus | (sign == ord("+")))
-    tens, ones = tens - ord("0"), ones - ord("0")
-    there &= (tens < 10) & (ones < 10)
-    size = np.where(there, 10 * tens.astype(np.int64) + ones, 0)
-    return ends - 4 * there, np.where(minus, -size, size)
+    size = np.zeros_like(ends)
+    at = np.flatnonzero(((bytes_[ends - 4] | 0x20) == ord("e")) & (ends - starts > 4))
+    if not at.size:
+        return ends, size
+    sign, tens, ones = (bytes_[ends[at] - i] for i in (3, 2, 1))
+    minus, tens, ones = sign == ord("-"), tens - ord("0"), ones - ord("0")
+    there = (minus | (sign == ord("+"))) & (tens < 10) & (ones < 10)
+    at, minus, value = at[there], minus[there], 10 * tens[there].astype(np.int64) + ones[there]
+    size[at] = np.where(minus, -value, value)
+    ends = ends.copy()
+    ends[at] -= 4
+    return ends, size
 
 
 def _after_digits(words: WordArray, starts: IntArray, ends: IntArray) -> IntArray:
@@ -123,15 +131,20 @@ def _integers(words: WordArray, starts: IntArray, ends: IntArray, most: int) -> 
     wrong = np.zeros(length.size, dtype=np.uint64)
     sound = length <= most
     for k in range(min(-(-int(length.max()) // 8), most // 8)):
-        here = np.clip(length - 8 * k, 0, 8)
-        word = (words[np.maximum(ends - 8 * (k + 1), 0)] ^ _ZERO) & _LAST[here]
-        wrong |= ((word + _ABOVE_NINE) | word) & _HIGH
-        word = (word & _every(0x0F)) * np.uint64(2561) >> np.uint64(8)
-        word = (word & np.uint64(0x00FF00FF00FF00FF)) * np.uint64(6553601) >> np.uint64(16)
-        word = (word & np.uint64(0x0000FFFF0000FFFF)) * np.uint64(42949672960001) >> np.uint64(32)
+        here = np.minimum(length - 8 * k, 8)
+        word = words[ends - 8 * (k + 1)]
+        word ^= _ZERO
+        word &= _LAST[np.maximum(here, 0, out=here)]
+        wrong |= (word + _ABOVE_NINE) | word
+        # Two digits become one number, two of these one, and so on: eight steps in three.
+        for keep, weigh, width in _PAIRS:
+            word &= keep
+            word *= weigh
+            word >>= width
         if k == 2:
             sound &= word < 1000
-        total += word * _WORDS[k]
+        total += word if k == 0 else word * _WORDS[k]
+    wrong &= _HIGH
     return total, sound & (wrong == 0)
 
 

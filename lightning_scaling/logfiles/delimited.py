@@ -202,19 +202,22 @@ def _fast(
     """
     pad = bytes(PAD)
     padded = pad + block + pad
+    pointed = padded if all(read is number for read in readers) else padded.replace(b",", b".")
     found = []
     for (starts, ends), read in zip(columns_of(block, delimiter, index), readers, strict=True):
-        column = np.full(starts.size, np.nan)
-        there = np.flatnonzero(ends > starts)
-        starts, ends = starts[there], ends[there]
-        text = padded if read is number else padded.replace(b",", b".")
-        numbers, sure = decimals(text, starts + PAD, ends + PAD)
+        there = ends > starts
+        full = bool(there.all())
+        if not full:
+            starts, ends = starts[there], ends[there]
+        numbers, sure = decimals(padded if read is number else pointed, starts + PAD, ends + PAD)
         odd = np.flatnonzero(~sure)
         cells = [block[a:b] for a, b in zip(starts[odd].tolist(), ends[odd].tolist(), strict=True)]
         known = {cell: _value(cell.decode("utf-8", "replace"), read) for cell in set(cells)}
         numbers[odd] = [known[cell] for cell in cells]
-        column[there] = numbers
-        found.append(column)
+        if not full:
+            column = np.full(there.size, np.nan)
+            column[there] = numbers
+        found.append(numbers if full else column)
     return found
 
 

@@ -97,25 +97,19 @@ def plan(
         >>> print(answer.hoffmann.tokens_per_parameter)
         23 (23 to 42)
     """
-    given = {"C": C, "time_s": time_s, "flop_per_s": flop_per_s, "L": L, "batch_ratio": batch_ratio, "B": B}
-    given["data"] = data
-    for name, value in given.items():
-        if value is not None:
-            _check(name, value)
+    _check_all(C=C, time_s=time_s, flop_per_s=flop_per_s, L=L, batch_ratio=batch_ratio, B=B, data=data)
     C = _compute(C, time_s, flop_per_s, L)
     _check_batch(B, batch_ratio, laws)
     kaplan = summarise(kaplan_cases(laws, C, L, batch_ratio, B), laws, laws.explored_kaplan, flop_per_s, data)
-    batch = B if B is not None else laws.batch
-    if batch is None and kaplan is not None and kaplan.B is not None:
-        batch = kaplan.B.mid
-    hoffmann = summarise(hoffmann_cases(laws.hoffmann, C, L, batch), laws, laws.explored_hoffmann, flop_per_s, data)
+    cases = hoffmann_cases(laws.hoffmann, C, L, _batch(B, laws, kaplan))
+    hoffmann = summarise(cases, laws, laws.explored_hoffmann, flop_per_s, data)
     ratio = None if kaplan is None or kaplan.ratio is None else kaplan.ratio.mid
     return Plan(
-        C=None if C is None else float(C),
-        L=None if L is None else float(L),
-        flop_per_s=None if flop_per_s is None else float(flop_per_s),
-        B=None if B is None else float(B),
-        data=None if data is None else float(data),
+        C=_float(C),
+        L=_float(L),
+        flop_per_s=_float(flop_per_s),
+        B=_float(B),
+        data=_float(data),
         batch_ratio=ratio,
         kaplan=kaplan,
         hoffmann=hoffmann,
@@ -142,6 +136,22 @@ def _compute(C: float | None, time_s: float | None, flop_per_s: float | None, L:
     C = time_s * flop_per_s
     _check("time_s * flop_per_s", C)
     return C
+
+
+def _batch(B: float | None, laws: PlanLaws, kaplan: Answer | None) -> float | None:
+    """Return the batch at which Hoffmann's steps are counted: as asked for, as the laws have it, or Kaplan's."""
+    batch = B if B is not None else laws.batch
+    return kaplan.B.mid if batch is None and kaplan is not None and kaplan.B is not None else batch
+
+
+def _float(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _check_all(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            _check(name, value)
 
 
 def _check_batch(B: float | None, batch_ratio: float, laws: PlanLaws) -> None:

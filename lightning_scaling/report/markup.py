@@ -76,7 +76,7 @@ def table(
 ) -> Markup:
     """Return a table in a box of its own, in which it scrolls where the page is too narrow for it.
 
-    The first cell of a row is its header.
+    The first cell of a row is its header. On a phone each row stands by itself, its cells below their own headings.
 
     Args:
         head: Names of the columns.
@@ -86,11 +86,12 @@ def table(
         class_: Classes of the box.
     """
     sides = [None if i in left else "number" for i in range(len(head))]
+    names = [_GAP.sub("\N{NO-BREAK SPACE}", name) for name in head]
     body = []
     for row in rows:
         cells = [
-            tag("td" if i else "th", cell, scope=None if i else "row", class_=side)
-            for i, (cell, side) in enumerate(zip(row, sides, strict=True))
+            tag("td" if i else "th", cell, scope=None if i else "row", class_=side, data_head=name)
+            for i, (cell, side, name) in enumerate(zip(row, sides, names, strict=True))
         ]
         body.append(tag("tr", cells))
     heads = [tag("th", name, scope="col", class_=side) for name, side in zip(head, sides, strict=True)]

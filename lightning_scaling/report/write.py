@@ -90,21 +90,33 @@ def write_report(
         return _written(path, text)
     if isinstance(source, StoredRun):
         _refuse(given, "a run of a store, which knows its own")
-        run = of_stored(source)
         if isinstance(store, RunStore):
             store = _known_to(source, store)
     elif isinstance(source, RunLog):
         _refuse({"history": given["history"]}, "a log")
-        run = of_log(source, horizon, _rates(lr_schedule, horizon or source.planned or source.curve.step))
-    elif isinstance(source, LossCurve):
-        run = _of_curve(source, title or "run", horizon, lr_schedule, history)
-    else:
-        raise TypeError(
-            f"Expected source to be a RunStore, a StoredRun, a RunLog or a LossCurve, got {type(source).__name__}, so "
-            "open the store, or read the log with lightning_scaling.logfiles.read_log."
-        )
+    run = _run_of(source, title or "run", horizon, lr_schedule, history)
     story = tell(run, rules=named, price=price, level=level, store=store)
     return _written(path, run_page(story, title))
+
+
+def _run_of(
+    source: Source,
+    name: str,
+    horizon: int | None,
+    lr_schedule: ArrayLike | LRSchedule | PlannedRates | None,
+    history: Sequence[ForecastRecord],
+) -> RunSource:
+    """Return the one run that a source is."""
+    if isinstance(source, StoredRun):
+        return of_stored(source)
+    if isinstance(source, RunLog):
+        return of_log(source, horizon, _rates(lr_schedule, horizon or source.planned or source.curve.step))
+    if isinstance(source, LossCurve):
+        return _of_curve(source, name, horizon, lr_schedule, history)
+    raise TypeError(
+        f"Expected source to be a RunStore, a StoredRun, a RunLog or a LossCurve, got {type(source).__name__}, so "
+        "open the store, or read the log with lightning_scaling.logfiles.read_log."
+    )
 
 
 def _of_curve(

@@ -97,16 +97,12 @@ def trend(
     by_run, by_kind = (x.ravel() for x in np.meshgrid(_SPREADS, kinds))
     sigma2 = (prior.spread * by_run) ** 2
     K = ((prior.by_kind * by_kind) ** 2)[:, None, None] * like
-    root = np.sqrt((variances + sigma2[:, None]) / weights)
-    roots = root[:, :, None] * root[:, None, :]
-    whitened = np.eye(values.size) + K[:, :-1, :-1] / roots
-    inverse = np.linalg.inv(whitened) / roots
+    inverse, determinants = _inverses(variances + sigma2[:, None], weights, K[:, :-1, :-1])
     P = precision + X.T @ inverse @ X
     covariance = np.linalg.inv(P)
     theta = np.einsum("fij,fj->fi", covariance, precision @ mean + inverse @ values @ X)
     off, moved = values - theta @ X.T, theta - mean
     misfit = np.einsum("fi,fij,fj->f", off, inverse, off) + np.einsum("fi,ij,fj->f", moved, precision, moved)
-    determinants = np.log(variances + sigma2[:, None]) @ weights + np.linalg.slogdet(whitened)[1]
     log_evidence = -0.5 * (determinants + misfit + np.linalg.slogdet(P)[1])
     for factor in (by_run, by_kind):
         log_evidence -= _WORTH * (np.log(factor) + 0.5 / factor**2)
@@ -115,8 +111,27 @@ def trend(
     means = theta[:, 0] + np.einsum("fi,fi->f", pull, off)
     squares = np.einsum("fi,fij,fj->f", x, covariance, x) + sigma2
     squares += K[:, -1, -1] - np.einsum("fi,fi->f", K[:, -1, :-1], pull)
+    return _mixed(means, squares, log_evidence)
+
+
+def _inverses(apart: FloatArray, weights: FloatArray, together: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the inverse covariances of the runs for each spread, shape (f, n, n), and their log determinants.
+
+    Args:
+        apart: Variance of each run by itself, shape (f, n).
+        weights: For how much of a run each counts, shape (n,).
+        together: Covariance of what their kinds bring, shape (f, n, n).
+    """
+    root = np.sqrt(apart / weights)
+    roots = root[:, :, None] * root[:, None, :]
+    whitened = np.eye(weights.size) + together / roots
+    return np.linalg.inv(whitened) / roots, np.log(apart) @ weights + np.linalg.slogdet(whitened)[1]
+
+
+def _mixed(means: FloatArray, variances: FloatArray, log_evidence: FloatArray) -> Outlook:
+    """Return what the predictions of all spreads say together, each weighed by its evidence."""
     share = np.exp(log_evidence - log_evidence.max())
     total = float(np.log(share.sum()) + log_evidence.max())
     share = share / share.sum()
     middle = float(share @ means)
-    return Outlook(middle, float(np.sqrt(share @ (squares + (means - middle) ** 2))), total)
+    return Outlook(middle, float(np.sqrt(share @ (variances + (means - middle) ** 2))), total)

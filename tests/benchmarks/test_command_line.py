@@ -22,9 +22,18 @@ def test_processes_are_timed_in_turns(tmp_path):
     assert all(0.0 < t.busy and 0.0 < t.wall for times in found.values() for t in times)
 
 
-def test_a_command_that_fails_is_no_time():
+def test_a_command_that_fails_is_no_time(tmp_path):
     with pytest.raises(RuntimeError, match="ended with 2"):
-        taken(["forecast", "not there.csv"])
+        taken(["forecast", "not there.csv"], tmp_path)
+
+
+def test_modules_are_compiled_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    taken(["--help"], tmp_path)
+    compiled = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pyc")}
+    assert any("lightning_scaling" in path.parts for path in compiled)
+    taken(["--help"], tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pyc")} == compiled
 
 
 def test_the_table_holds_the_median_against_the_bar(monkeypatch, tmp_path, capsys):

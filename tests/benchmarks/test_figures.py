@@ -7,9 +7,14 @@ from benchmarks.figures import Drawn, follow, table
 
 
 def test_a_run_is_drawn_at_each_quarter_and_at_its_end(tmp_path, capsys):
-    assert figures.main(["--steps", "400", "--rounds", "1", "--out", str(tmp_path)]) == 0
+    page, pictures = tmp_path / "docs" / "figures_cost.md", tmp_path / "pictures"
+    arguments = ["--steps", "400", "--rounds", "1", "--out", str(page), "--pictures", str(pictures)]
+    assert figures.main(arguments) == 0
     assert "figures in a run" in capsys.readouterr().out
-    steps = sorted(int(path.stem.removeprefix("step_")) for path in tmp_path.iterdir())
+    written = page.read_text(encoding="utf-8")
+    assert "| figures in a run" in written
+    assert str(tmp_path) not in written
+    steps = sorted(int(path.stem.removeprefix("step_")) for path in pictures.iterdir())
     assert len(steps) == 4
     assert [step / 400 for step in steps] == pytest.approx([0.25, 0.5, 0.75, 1.0], abs=0.06)
     assert follow(400, figures=False).pictures == []

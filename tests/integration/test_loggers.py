@@ -8,6 +8,7 @@ import math
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -125,15 +126,21 @@ def wandb_rows(run: Any) -> tuple[list[Named], Named, Named]:
 
 
 def leveldb_records(raw: bytes) -> Iterator[bytes]:
-    """Yield the records of a log in LevelDB's format, behind W&B's head of 7 bytes; one may span several blocks."""
+    """Yield the records of a log in LevelDB's format, behind W&B's head of 7 bytes; one may span several blocks.
+
+    A file may be read while it is written: the first part that is not all there ends it.
+    """
     at, whole, block = 7, b"", 32768
     while at + 7 <= len(raw):
         if (left := block - at % block) < 7:
             at += left
             continue
-        size, part = int.from_bytes(raw[at + 4 : at + 6], "little"), raw[at + 6]
-        whole, at = whole + raw[at + 7 : at + 7 + size], at + 7 + size
-        if part in (1, 4):  # whole, or the last part
+        checksum, size = (int.from_bytes(raw[at + a : at + b], "little") for a, b in ((0, 4), (4, 6)))
+        kind, part = raw[at + 6], raw[at + 7 : at + 7 + size]
+        if len(part) < size or zlib.crc32(part, zlib.crc32(bytes([kind]))) != checksum:
+            return
+        whole, at = whole + part, at + 7 + size
+        if kind in (1, 4):  # whole, or the last part
             yield whole
             whole = b""
 
@@ -251,6 +258,20 @@ def test_wandb_keeps_every_row_of_ours_where_its_count_is_ahead_and_nobody_else_
     final = [row["scaling/final_loss"] for row in ours]
     usable = [record.verdict.usable for record in monitor.history]
     assert [x != "NaN" for x in final] == usable
+
+
+def test_of_a_file_of_wandb_that_is_being_written_the_records_before_are_read(tmp_path: Path) -> None:
+    logger = made("WandbLogger", tmp_path)
+    logger.experiment.log({"mine": "x" * 40_000}, step=1)  # longer than a block
+    rows, _, _ = wandb_rows(logger.experiment)
+    assert rows[0]["mine"] == "x" * 40_000
+    raw = next(tmp_path.glob("wandb/*/*.wandb")).read_bytes()
+    records = list(leveldb_records(raw))
+    for cut in range(0, len(raw), 97):
+        torn, not_yet_there = raw[:cut], raw[:cut] + bytes(len(raw) - cut)
+        for found in (list(leveldb_records(torn)), list(leveldb_records(not_yet_there))):
+            assert found == records[: len(found)]
+        assert len(found) < len(records)
 
 
 def test_a_run_of_mlflow_that_is_taken_up_again_keeps_its_parameters(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.report.browser import Browser, installed
 pytestmark = pytest.mark.skipif(installed() is None, reason="no Chromium on the path: apt-get install chromium")
 
 T = 1000
-PHONE, DESK = 360, 1600
+PHONE, TABLET, DESK = 360, 720, 1600
 KINDS = ("running", "store", "words")
 
 #: The least contrast of all text with what lies behind it, and the text that has it (WCAG 2, relative luminance).
@@ -98,9 +98,24 @@ def test_a_report_reads_well(browser: Browser, pages: dict[str, Path], kind: str
         assert wide <= width
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_a_phone_nothing_scrolls_sideways_and_cells_have_their_headings(
+    browser: Browser, pages: dict[str, Path], kind: str
+) -> None:
+    browser.open(pages[kind], width=PHONE)
+    assert browser.value("[...document.querySelectorAll('.scroll')].every(b => b.scrollWidth <= b.clientWidth)")
+    shown, heads = browser.value(
+        """(() => { const t = document.querySelector('table:not(.facts)'); if (!t) return [[], []];
+        return [[...t.querySelector('tbody tr').children].map(c => getComputedStyle(c, '::before').content),
+                [...t.querySelectorAll('thead th')].map(h => h.textContent)]; })()"""
+    )
+    assert [words.strip('"\N{NO-BREAK SPACE}') for words in shown] == heads
+    assert heads or kind == "words"
+
+
 @pytest.mark.parametrize("kind", ["running", "store"])
 def test_tables_that_are_too_wide_scroll_in_their_own_box(browser: Browser, pages: dict[str, Path], kind: str) -> None:
-    browser.open(pages[kind], width=PHONE)
+    browser.open(pages[kind], width=TABLET)
     boxes = browser.value(
         "[...document.querySelectorAll('.scroll')].map(b => [b.scrollWidth > b.clientWidth, b.tabIndex, b.ariaLabel])"
     )
