@@ -73,21 +73,19 @@ def write(folder: Path, name: str, rows: Sequence[tuple[int, float, float]]) -> 
 
 def entries(folder: Path) -> list[dict[str, Any]]:
     """Return what the index says of the runs that the folder holds."""
-    found = []
-    for task in TASKS.values():
-        for recipe in task.recipes:
-            for file in sorted(folder.glob(f"{task.name}_{recipe}_s*.csv")):
-                found.append(
-                    {
-                        "id": file.stem,
-                        "group": task.name,
-                        "domain": task.domain,
-                        "schedule": RECIPES[recipe].schedule,
-                        "noise": "raw step",
-                        "horizon_known": True,
-                    }
-                )
-    return found
+    return [
+        {
+            "id": file.stem,
+            "group": task.name,
+            "domain": task.domain,
+            "schedule": RECIPES[recipe].schedule,
+            "noise": "raw step",
+            "horizon_known": True,
+        }
+        for task in TASKS.values()
+        for recipe in task.recipes
+        for file in sorted(folder.glob(f"{task.name}_{recipe}_s*.csv"))
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

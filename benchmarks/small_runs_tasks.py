@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class Task:
 
 def _mlp(*widths: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.GELU()]
     return nn.Sequential(*layers[:-1])
 
@@ -148,7 +148,7 @@ def _teacher(seed: int) -> tuple[nn.Module, Losses]:
 
 
 def _table(seed: int) -> tuple[nn.Module, Losses]:
-    """A noisy target from 20 columns of a table of 4 000 rows, read again and again: in the end it is learnt by heart."""
+    """A noisy target from 20 columns of a table of 4 000 rows, read again and again until it is learnt by heart."""
     model = _mlp(20, 64, 64, 1)
     rows = torch.randn(4000, 20)
     target = (rows[:, :5].sin().sum(dim=1) + rows[:, 5] * rows[:, 6] + torch.randn(4000))[:, None]

@@ -43,8 +43,8 @@ def freedom(data: FitData, prior: Prior, *, positive: bool) -> float:
 
     Language models begin at the log of their vocabulary, some 11 nats, and end near the entropy of their text, some 2:
     they come down by a factor of two to six. Single batches scatter by a few hundredths of the loss, and a full decay
-    brings some 5 % of it. A loss that has come down by more, or scatters by more, has no such bound near, and annealing,
-    which takes out the noise of the weights, brings 10 to 90 %:
+    brings some 5 % of it. A loss that has come down by more, or scatters by more, has no such bound near, and
+    annealing, which takes out the noise of the weights, brings 10 to 90 %:
 
     .. math:: 1 - \exp\!\left(-\frac{1}{s}\left[\ln^+ \frac{L_{first}}{f L} + \ln^+ \frac{\sigma}{q L}\right]\right)
 

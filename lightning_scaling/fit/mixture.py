@@ -35,8 +35,8 @@ class GaussianMixture:
         means: Means [unit of the quantity], shape (C, P).
         sds: Standard deviations, all > 0 [same unit], shape (C, P).
         least: The quantities are known not to lie below this [same unit], a number or one of each, shape (P,): what
-            the normals say there is cut off. A quantity that has more than 99.5 % of its probability there belies it and
-            is left as it is.
+            the normals say there is cut off. A quantity that has more than 99.5 % of its probability there belies it
+            and is left as it is.
 
     Example:
         >>> mixture = GaussianMixture(np.array([0.5, 0.5]), np.array([[-1.0], [1.0]]), np.array([[0.1], [0.1]]))
