@@ -302,7 +302,9 @@ class Alarm:
         band = next((b for b in reversed(self._bands) if b.made <= step - _UNTOUCHED * length), None)
         if band is None or band.made < self._quiet_until or step > band.until:
             return
-        found = self._jumps.look(band.S, band.mid, band.made, length)
+        ahead = np.interp([band.made, band.made + 0.05 * length], band.S, band.sd)
+        kink = math.sqrt(max(ahead[1] ** 2 - ahead[0] ** 2, 0.0)) / (0.05 * length)
+        found = self._jumps.look(band.S, band.mid, band.made, length, kink)
         if found is not None and found.sigma > self._thresholds[0]:
             self._tell(found.start, found.sigma, found.loss, found.loss - found.size, step, now)
 
