@@ -239,11 +239,10 @@ def _least_squares(
     rough = math.sqrt(_mean_square(target[1:-1] - 0.5 * (target[2:] + target[:-2])) / 1.5)
     if not rough * rough > _TINY:
         return None
-    b, weight = np.zeros(3), np.ones(before)
-    for k in range(_FITS):
-        if k:
-            weight = _trust(target - X @ b)
-        b = _solved(X, target, _prior(spread, rough) * rough**2, weight)
+    prior = _prior(spread, rough) * rough**2
+    b = _solved(X, target, prior, 1.0)
+    for _ in range(_FITS - 1):
+        b = _solved(X, target, prior, _trust(target - X @ b))
     noise = noise_of(target - X @ b)
     if noise is None or not noise.variance > _TINY:
         return None
@@ -251,30 +250,36 @@ def _least_squares(
     prior, X, target = _prior(spread, sd), _whitened(plain / sd, phi), _whitened(y / sd, phi)
     b = _solved(X[:before], target[:before], prior, _trust(target[:before] - X[:before] @ b))
     rest = target - X @ b
-    rest = np.stack([_cut(rest, most) for most in (_COUNTS, _MEASURED)], axis=1)
+    rest = np.column_stack((_cut(rest, _COUNTS), _cut(rest, _MEASURED)))
     # A jump that begins with value c is 0 before it, at c its weight over root, and from there on the whitened weight.
     head, tail = root_n[starts] / (sd * math.sqrt(1.0 - phi * phi)), _whitened(root_n / sd, phi)
-
-    def after(x: FloatArray) -> FloatArray:
-        """Return the sums over what follows each start."""
-        sums = np.cumsum((tail * x.T)[..., ::-1], axis=-1)[..., ::-1]
-        return np.asarray((sums[..., starts] - tail[starts] * x.T[..., starts]).T)
-
+    whole = np.column_stack((X, rest, tail))[before:]
+    at, first = X[starts], rest[starts]
+    # Sums over what follows each start, without it.
+    sums = np.zeros((S.size - before + 1, 6))
+    sums[:-1] = (whole * tail[before:, None])[::-1].cumsum(axis=0)[::-1]
+    sums = sums[starts - before + 1]
     gram, right = X.T @ X + prior, X.T @ rest - (prior @ b)[:, None]
-    at, first, inner, cross, score = X[starts], rest[starts], after(tail), after(X), after(rest)
-    whole = inner + head**2
-    counts = np.stack([_cut(first[:, 0], _CLIP), first[:, 1]], axis=1)
-    # With the first value; and without it.
-    grams = np.stack([np.broadcast_to(gram, (starts.size, 3, 3)), gram - at[:, :, None] * at[:, None, :]])
-    rights = np.stack([np.broadcast_to(right, (starts.size, 3, 2)), right - at[:, :, None] * first[:, None, :]])
-    crosses = np.stack([cross + head[:, None] * at, cross])
-    scores = np.stack([score + head[:, None] * counts, score])
-    through = np.linalg.solve(grams, np.concatenate((crosses[..., None], rights), axis=3))
-    precision = np.stack([whole, inner]) - np.einsum("kij,kij->ki", crosses, through[..., 0])
-    gain = scores - np.einsum("kij,kijl->kil", crosses, through[..., 1:])
-    enough = precision > 1e-9 * whole
-    precision = np.where(enough, precision, 1.0)
-    z = np.where(enough, gain[..., 0] / np.sqrt(precision * (1.0 + precision * unsure**2)), 0.0)
+    # With the first value, and without it: the jump with the line, the line with itself and with the values, and more.
+    precision, cross, score = (np.empty((2, starts.size, *shape)) for shape in ((), (3,), (2,)))
+    precision[:] = sums[:, 5]
+    cross[:] = sums[:, :3]
+    score[:] = sums[:, 3:5]
+    lines = np.empty((2, starts.size, 3, 6))
+    lines[..., :3], lines[..., 3:5] = gram, right
+    precision[0] += head**2
+    cross[0] += head[:, None] * at
+    score[0] += head[:, None] * np.column_stack((_cut(first[:, 0], _CLIP), first[:, 1]))
+    lines[1, :, :, :3] -= at[:, :, None] * at[:, None, :]
+    lines[1, :, :, 3:5] -= at[:, :, None] * first[:, None, :]
+    lines[..., 5] = cross
+    through = np.linalg.solve(lines[..., :3], lines[..., 3:])
+    enough = 1e-9 * precision[0]
+    precision -= (cross * through[..., 2]).sum(axis=2)
+    gain = score - (cross[..., None] * through[..., :2]).sum(axis=2)
+    seen = precision > enough
+    precision = np.where(seen, precision, 1.0)
+    z = np.where(seen, gain[..., 0] / np.sqrt(precision * (1.0 + precision * unsure**2)), 0.0)
     freedom = before - _TAKEN
     z = np.sign(z) * np.sqrt(freedom * np.log1p(z**2 / freedom))
     return z, gain[0, :, 1] / precision[0], off - shape @ b

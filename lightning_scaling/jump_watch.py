@@ -109,13 +109,14 @@ class JumpWatch:
         line = (1.75 * sum(old) - 0.75 * sum(older)) / (2 * _NEWEST)
         return sum(new) / _NEWEST - line > differences
 
-    def look(self, S: FloatArray, mid: FloatArray, made: int, length: float, kink: float = np.inf) -> Found | None:
+    def look(self, S: FloatArray, mid: FloatArray, made: int, kink: float, length: float) -> Found | None:
         """Look for a jump; return the one that lasts and is largest.
 
         Args:
             S: Steps of which it is known what was forecast of the loss, or what it was [steps], shape (M,).
             mid: That [unit of the loss], shape (M,).
             made: Step of the forecast [steps].
+            kink: Standard deviation of the slope that it forecasts [unit of the loss per step].
             length: Length of the run [steps].
         """
         end, n, at, L = np.array(self._cells).T

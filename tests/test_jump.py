@@ -83,7 +83,7 @@ def test_a_watch_goes_on_where_it_was_left_off() -> None:
             watches[k].close(step, 2000.0)
             made = step // 100 * 100 - 60
             if watches[k].is_due(2000.0):
-                told[k].append(watches[k].look(np.array([1.0, 2000.0]), np.full(2, 3.0), made, 2000.0))
+                told[k].append(watches[k].look(np.array([1.0, 2000.0]), np.full(2, 3.0), made, 1e-6, 2000.0))
         again = JumpWatch()
         again.load_state_dict(json.loads(json.dumps(watches[1].state_dict())))
         watches[1] = again
