@@ -174,7 +174,7 @@ def find_jump(
     off, L, said, span = L / unit - said / unit, L / unit, said / unit, float(S[-1] - S[0])
     fall = _fall(L, said, int(starts[0]))
     spread = (_SLOPE * fall, min(_KINK * fall, kink / unit * span))
-    jumps = _least_squares(S, n, off, spread, _BEND * _bends(S, said, starts), starts, made)
+    jumps = _least_squares(S, n, off, spread, _BEND * _bend(S, said, int(starts[0])), starts, made)
     if jumps is None:
         return None
     z, size, left = jumps
@@ -194,11 +194,11 @@ def _fall(L: FloatArray, said: FloatArray, before: int) -> float:
     return max(own, abs(float(said[0] - said[-1])))
 
 
-def _bends(S: FloatArray, said: FloatArray, starts: NDArray[np.intp]) -> FloatArray:
-    """Return by how much the loss was said to fall since each start beyond the line through what was said before."""
-    last = int(starts[0]) - 1
-    slope = float(said[last] - said[last // 2]) / float(S[last] - S[last // 2])
-    return np.asarray(np.maximum(said[starts - 1] + slope * (S[-1] - S[starts - 1]) - said[-1], 0.0))
+def _bend(S: FloatArray, said: FloatArray, before: int) -> float:
+    """Return by how much the newest loss was said to lie below the line through what was said before any jump."""
+    last, middle = before - 1, (before - 1) // 2
+    slope = float(said[last] - said[middle]) / float(S[last] - S[middle])
+    return max(float(said[last] - said[-1]) + slope * float(S[-1] - S[last]), 0.0)
 
 
 def _prior(spread: tuple[float, float], sd: float) -> FloatArray:
@@ -223,13 +223,13 @@ def _least_squares(
     n: FloatArray,
     off: FloatArray,
     spread: tuple[float, float],
-    unsure: FloatArray,
+    unsure: float,
     starts: NDArray[np.intp],
     made: float,
 ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
     """Return the jumps in sigmas, with their first value and without it, in their unit, and what is off beside them.
 
-    The slopes have standard deviations, and so has what may be off after each start whether there is a jump or not.
+    The slopes have standard deviations, and so has what the newest losses may be off by whether there is a jump or not.
     """
     span, before = float(S[-1] - S[0]), int(starts[0])
     shape = np.stack([np.ones(S.size), (S - S[0]) / span - 0.5, np.maximum(S - made, 0.0) / span], axis=1)
@@ -282,7 +282,8 @@ def _least_squares(
     z = np.where(seen, gain[..., 0] / np.sqrt(precision * (1.0 + precision * unsure**2)), 0.0)
     freedom = before - _TAKEN
     z = np.sign(z) * np.sqrt(freedom * np.log1p(z**2 / freedom))
-    return z, gain[0, :, 1] / precision[0], off - shape @ b
+    size = gain[..., 1] / precision
+    return z, np.where(z[1] > z[0], size[1], size[0]), off - shape @ b
 
 
 def _lasts(off: FloatArray, n: FloatArray, size: float) -> bool:

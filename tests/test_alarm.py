@@ -70,6 +70,27 @@ def test_a_shift_of_five_widths_is_found_within_a_fiftieth_of_the_run(share: flo
     assert np.median(delays) <= 0.015 * T
 
 
+def test_where_no_end_is_known_nothing_is_said_while_the_run_has_just_begun() -> None:
+    def gone(begin: int, end: int, band: Band) -> list[Departure]:
+        alarm = Alarm()
+        alarm.take(range(1, begin), (TRUTH[: begin - 1] + SD * noise(2, 0.0)[: begin - 1]).tolist())
+        for made in range(10, begin, 10):
+            alarm.hold(Band(made, made + 400.0, band.S + made, band.mid, band.sd))
+        alarm.take(range(begin, end), (0.2 * TRUTH[begin - 1 : end - 1]).tolist())
+        return alarm.found
+
+    flat = Band(0, 400.0, np.array([0.0, 400.0]), np.array([2.5, 2.3]), np.full(2, 0.1))
+    assert not gone(100, 199, flat)
+    assert gone(1000, 1300, flat)
+
+
+def test_a_band_says_how_sure_its_slope_is() -> None:
+    S = np.array([90.0, 100.0, 110.0, 120.0])
+    band = Band(100, 120.0, S, np.zeros(4), np.array([1.0, 3.0, 5.0, 9.0]))
+    assert band.slope_sd(10.0) == pytest.approx(0.4)
+    assert Band(100, 120.0, S, np.zeros(4), np.full(4, 3.0)).slope_sd(10.0) == 0.0
+
+
 def test_a_fall_is_told_as_such_and_needs_more() -> None:
     found = gone_through(TRUTH + SD * noise(1, 0.0) - np.where(STEPS > 1200, 5.0 * SD, 0.0)).found
     assert found
