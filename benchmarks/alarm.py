@@ -254,7 +254,7 @@ def kinds_of_noise(n: int) -> list[RunCurve]:
             noise *= np.linspace(2.0, 0.2, horizon) if treatment == "shrinks" else 1.0
             law = SyntheticRun(schedule, noise=0.0)
             L = law.losses + (0.0002 if treatment == "rounded" else 0.05) * noise
-            L = np.round(L, 4) if treatment == "rounded" else L
+            L = np.asarray(np.round(L, 4) if treatment == "rounded" else L, dtype=np.float64)
             runs.append(RunCurve(f"{kind} {i}", kind, np.arange(1.0, horizon + 1.0), L, planned=_rates(law)))
     return runs
 
