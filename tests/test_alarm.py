@@ -67,7 +67,7 @@ def test_a_shift_of_five_widths_is_found_within_a_fiftieth_of_the_run(share: flo
         sizes.append(found[0].loss - found[0].expected)
         assert sizes[-1] == pytest.approx(5.0 * SD, abs=3.0 * sizes[-1] / found[0].sigma)
         delays.append(found[0].noticed - at)
-    assert np.median(sizes) == pytest.approx(5.0 * SD, abs=0.5 * SD)
+    assert np.median(sizes) == pytest.approx(5.0 * SD, abs=SD)
     assert np.mean(np.array(delays) <= 0.02 * T) >= 0.9
     assert np.median(delays) <= 0.015 * T
 
