@@ -386,7 +386,8 @@ there the newest losses are held against those just before, and of the forecast 
 the run is known, from half a sigma more on.
 
 Nothing is said in about the first sixth of a run, nor of fewer than {fewest} losses: in a log of fifty
-losses, 2 % of the run is one loss, and one loss is a spike.
+losses, 2 % of the run is one loss, and one loss is a spike. Where no end is known, nothing is said in the first 200
+steps: the rate may rise still.
 """
 
 
