@@ -32,6 +32,8 @@ from lightning_scaling.windows import CurveBuilder
 Array = NDArray[np.float64]
 
 SHARES, SIZES = (0.2, 0.4, 0.6, 0.8), (5.0, 3.0, 2.0)
+#: Sigmas beyond which an oracle sees a shift.
+ORACLE = 5.0
 #: Thresholds among which those of a jump, upwards and downwards are chosen; false alarms that each may give per run.
 TRIED = ((4.0, 4.25, 4.5, 5.0, 6.0, 7.0), (4.0, 4.5, 5.0, 5.5, 6.0, 7.0), (5.0, 6.0, 7.0, 8.0))
 ALLOWED = (0.025, 0.0125, 0.0125)
@@ -39,8 +41,8 @@ ALLOWED = (0.025, 0.0125, 0.0125)
 _LOOKED, SOON = 0.08, 0.02
 #: Losses that the noise is measured from: within this share of the run, at least so many.
 _NEAR, _POINTS = 0.025, 9
-#: An oracle is told the losses since so much of the run before the shift.
-_TOLD = 0.08
+#: An oracle knows the run about so much of it to either side of a shift, and of what degree its course is.
+_TOLD, _DEGREE = 0.08, 3
 #: Logged losses within that share below which a shift cannot be told from a spike so soon.
 FEWEST = 4
 #: Runs that break visibly: each leaves its course by far more than noise, and stays away or comes back slowly.
@@ -86,18 +88,21 @@ class Course:
         run: The run.
         thresholds: Those of the alarm.
         refits: Forecasts that are known already; they are not made anew.
+        planned: Whether its end is known, and its learning rates where they were logged.
     """
 
-    def __init__(self, run: RunCurve, thresholds: Thresholds, refits: Refits | None = None) -> None:
+    def __init__(
+        self, run: RunCurve, thresholds: Thresholds, refits: Refits | None = None, *, planned: bool = True
+    ) -> None:
         self.run, self.alarm, self.made = run, Alarm(thresholds), dict(refits or {})
-        self.alarm.horizon = run.T
-        rates = run.rates()
+        self.alarm.horizon = run.T if planned else None
+        rates = run.rates() if planned else None
         self._schedule = None if rates is None else LRSchedule.from_array(rates)
-        self._builder, self._due, self._done = CurveBuilder(), next_refit(0, run.T, 40), 0.0
+        self._builder, self._due, self._done = CurveBuilder(), next_refit(0, self.alarm.horizon, 40), 0.0
 
     def go(self, L: Array, until: float = np.inf) -> Course:
         """Go on up to a step [steps] with losses of shape (n,) [unit of the loss]."""
-        run, T = self.run, self.run.T
+        run, T = self.run, self.alarm.horizon
         there = (run.S >= 1.0) & (run.S > self._done) & (run.S <= until)
         self._done = until
         for step, loss in zip(np.ceil(run.S[there]).astype(int).tolist(), L[there].tolist(), strict=True):
@@ -105,12 +110,12 @@ class Course:
             self.alarm.take([step], [loss])
             if step < self._due:
                 continue
+            self._due = next_refit(step, T, 40)
             if step not in self.made:
                 said = forecast(self._builder.curve(), horizon=T, lr_schedule=self._schedule)
-                self.made[step] = Band.of(said, self._schedule, 0.15 * T)
+                self.made[step] = Band.of(said, self._schedule, max(3.0 * (self._due - step), 0.15 * (T or step)))
             if (band := self.made[step]) is not None:
                 self.alarm.hold(band)
-            self._due = next_refit(step, T, 40)
         return self
 
     def copy(self) -> Course:
@@ -147,19 +152,28 @@ def wander_at(run: RunCurve, step: float) -> float:
 def oracle_sigmas(run: RunCurve, step: float, size: float) -> float:
     """Return by how many standard deviations a shift stands out to one who is told where it is.
 
-    The losses from 8 % of the run before it to 2 % after it are a parabola and a shift, least squares, with noise whose
-    size and correlation are those of the clean run's rest.
+    It also knows the run without the shift: noise of a size, and of a correlation from one loss to the next, that are
+    those about a cubic through the losses from 8 % of the run before to 8 % after. From that cubic the losses up to 2 %
+    after the step are off by a level, a slope and the shift; generalised least squares, the first of each whitened.
     """
-    near = (run.S > step - _TOLD * run.T) & (run.S <= step + SOON * run.T)
-    S, L = (run.S[near] - step) / run.T, run.L[near]
-    X = np.stack([np.ones(S.size), S, S**2, S > 0.0], axis=1)
-    if S.size <= X.shape[1]:
+    near = np.abs(run.S - step) <= _TOLD * run.T
+    S, L = (run.S[near] - step) / (_TOLD * run.T), run.L[near]
+    if S.size < _POINTS:
         return 0.0
-    rest = L - X @ np.linalg.lstsq(X, L, rcond=None)[0]
-    phi = float(np.clip(rest[1:] @ rest[:-1] / (rest @ rest), 0.0, 0.95)) if rest.any() else 0.0
-    X, rest = (np.concatenate((x[:1], (x[1:] - phi * x[:-1]) / np.sqrt(1.0 - phi**2))) for x in (X, rest))
-    variance = float(rest @ rest) / (S.size - X.shape[1]) * np.linalg.pinv(X.T @ X)[3, 3]
-    return size / float(np.sqrt(max(variance, 1e-300)))
+    rest = L - np.polyval(np.polyfit(S, L, _DEGREE), S)
+    r = float(rest[1:] @ rest[:-1] / (rest @ rest)) if rest.any() else 0.0
+    # The cubic takes as much out of the correlation as out of the variance.
+    phi = float(np.clip((r + _DEGREE / S.size) / (1.0 - min((_DEGREE + 2.0) / S.size, 0.5)), 0.0, 0.95))
+    fresh = _whitened(rest, phi)
+    variance = float(fresh @ fresh) / (S.size - _DEGREE - 1.0)
+    told = S[S <= SOON / _TOLD]
+    X = _whitened(np.stack([np.ones(told.size), told, told > 0.0], axis=1), phi)
+    spread = variance * float(np.linalg.pinv(X.T @ X)[2, 2])
+    return size / float(np.sqrt(max(spread, 1e-300)))
+
+
+def _whitened(x: Array, phi: float) -> Array:
+    return np.concatenate((x[:1], (x[1:] - phi * x[:-1]) / np.sqrt(1.0 - phi**2)))
 
 
 def plant(run: RunCurve, refits: Refits, thresholds: Thresholds) -> Iterable[Planted]:
@@ -202,6 +216,49 @@ def synthetic_runs(n: int) -> list[RunCurve]:
     return runs
 
 
+#: Kinds of noise of clean runs: its correlation, degrees of freedom (0: normal), and what is done to it.
+KINDS: Mapping[str, tuple[float, int, str]] = {
+    "independent": (0.0, 0, ""),
+    "correlation 0.3": (0.3, 0, ""),
+    "correlation 0.6": (0.6, 0, ""),
+    "correlation 0.9": (0.9, 0, ""),
+    "heavy tails (t, 3 degrees)": (0.0, 3, ""),
+    "correlation 0.9, heavy tails": (0.9, 3, ""),
+    "spikes in 1 % of the steps": (0.0, 0, "spikes"),
+    "rounded to 4 decimals, noise of 0.0002": (0.0, 0, "rounded"),
+    "shrinks to a tenth": (0.0, 0, "shrinks"),
+}
+
+
+def kinds_of_noise(n: int) -> list[RunCurve]:
+    """Return n clean runs by the law for each kind of noise, their rates constant, cosine, WSD and in steps."""
+    runs = []
+    for place, (kind, (phi, degrees, treatment)) in enumerate(KINDS.items()):
+        for i in range(n):
+            horizon, rng = (1500, 2000, 3000)[i // 4 % 3], np.random.default_rng([place, i])
+            at = np.arange(1, horizon + 1) / horizon
+            steps = LRSchedule.from_array(
+                np.minimum(50.0 * at, 1.0) * np.where(at < 0.5, 1.0, np.where(at < 0.8, 0.1, 0.01))
+            )
+            schedule = (
+                constant(horizon, warm_up=50),
+                cosine(horizon, warm_up=50),
+                wsd(horizon, warm_up=50, decay_from=0.8),
+                steps,
+            )[i % 4]
+            noise = rng.standard_t(degrees, horizon) / np.sqrt(3.0) if degrees else rng.standard_normal(horizon)
+            for k in range(1, horizon if phi else 0):
+                noise[k] = phi * noise[k - 1] + np.sqrt(1.0 - phi**2) * noise[k]
+            if treatment == "spikes":
+                noise += np.where(rng.random(horizon) < 0.01, rng.exponential(10.0, horizon), 0.0)
+            noise *= np.linspace(2.0, 0.2, horizon) if treatment == "shrinks" else 1.0
+            law = SyntheticRun(schedule, noise=0.0)
+            L = law.losses + (0.0002 if treatment == "rounded" else 0.05) * noise
+            L = np.asarray(np.round(L, 4) if treatment == "rounded" else L, dtype=np.float64)
+            runs.append(RunCurve(f"{kind} {i}", kind, np.arange(1.0, horizon + 1.0), L, planned=_rates(law)))
+    return runs
+
+
 def _rates(law: SyntheticRun) -> Array:
     return np.asarray(law.schedule.rate_at(np.arange(1.0, law.horizon + 1.0)))
 
@@ -214,30 +271,31 @@ def _share(count: int, of: int) -> str:
     return f"{count} of {of}" if of else "–"
 
 
-def false_alarms(runs: Sequence[RunCurve], refits: dict[str, Refits], thresholds: Thresholds) -> list[str]:
+def false_alarms(runs: Sequence[RunCurve], refits: Mapping[str, Refits], thresholds: Thresholds) -> list[str]:
     """Return for each run which alarms it gave: "" none, "up", "down" or both."""
-    said = []
-    for run in runs:
-        found = departures(run, refits[run.id], thresholds)
-        said.append(
-            " ".join(word for word, up in (("up", True), ("down", False)) if any(d.upwards is up for d in found))
-        )
-    return said
+    return [_words(departures(run, refits[run.id], thresholds)) for run in runs]
 
 
-def false_table(runs: Sequence[RunCurve], said: Sequence[str]) -> Table:
+def _words(found: Sequence[Departure]) -> str:
+    return " ".join(word for word, up in (("up", True), ("down", False)) if any(d.upwards is up for d in found))
+
+
+def open_alarms(runs: Sequence[RunCurve], thresholds: Thresholds) -> list[str]:
+    """Return the same where neither the end of a run nor its learning rates are known."""
+    return [_words(Course(run, thresholds, planned=False).go(run.L).alarm.found) for run in runs]
+
+
+def false_table(runs: Sequence[RunCurve], said: Sequence[str], title: str, note: str) -> Table:
     """Return the false alarms by source."""
     rows = []
     for source in [*_sources(runs), "all"]:
         mine = [s for run, s in zip(runs, said, strict=True) if source in (run.group, "all")]
         cells = [sum(word in s for s in mine) for word in ("up", "down")]
         rows.append((source, str(len(mine)), *map(str, cells), _share(sum(map(bool, mine)), len(mine))))
-    return Table(
-        "False alarms", "Runs with at least one.", ("source", "runs", "upwards", "downwards", "either"), tuple(rows)
-    )
+    return Table(title, note, ("source", "runs", "upwards", "downwards", "either"), tuple(rows))
 
 
-def left_out_table(runs: Sequence[RunCurve], refits: dict[str, Refits]) -> Table:
+def left_out_table(runs: Sequence[RunCurve], refits: Mapping[str, Refits]) -> Table:
     """Choose the thresholds by all sources but one, and count the false alarms of that one."""
     # A run that is silent at the lowest thresholds is so at all.
     lowest = (TRIED[0][0], TRIED[1][0], TRIED[2][0])
@@ -277,7 +335,7 @@ def oracle_table(planted: Sequence[Planted]) -> Table:
         cells = []
         for wander in (False, True):
             mine = [p for p in planted if p.size == SIZES[0] and p.wander is wander and source in (p.run.group, "all")]
-            seen = [p for p in mine if p.oracle > THRESHOLDS[0]]
+            seen = [p for p in mine if p.oracle > ORACLE]
             soon = [sum(p.delay <= SOON + 1e-9 for p in some) for some in (mine, seen)]
             cells += [f"{soon[0] / len(mine):.0%}", f"{len(seen) / len(mine):.0%}", _share(soon[1], len(seen))]
         rows.append((source, *cells))
@@ -285,7 +343,8 @@ def oracle_table(planted: Sequence[Planted]) -> Table:
         "The first three columns: widths of one loss about its neighbours, from the median of its distances. The last "
         "three: the standard deviation of all losses in 4 % of the run about a straight line, which takes in "
         "correlated wander and spikes. An oracle is told where the shift is: it sees those that stand out by more than "
-        f"{THRESHOLDS[0]:g} sigma of a parabola through the losses from 8 % of the run before to 2 % after it."
+        f"{ORACLE:g} sigma by the losses from 8 % of the run before to 2 % after it, and knows all else but the level "
+        "and the slope: the bend of the clean run, and the size and correlation of its noise."
     )
     header = ("source", *(2 * ("found in 2 %", "oracle", "found of the oracle's")))
     return Table("Shifts of five widths, and what an oracle sees", note, header, tuple(rows))
@@ -310,6 +369,11 @@ def found_table(planted: Sequence[Planted], title: str, note: str) -> Table:
     return Table(title, note, header, tuple(rows))
 
 
+_OPEN = (
+    "Runs with at least one, where neither the end of the run nor its learning rates are told: where the rate falls, "
+    "nobody has announced it, and a loss that falls with it does leave its forecast."
+)
+
 _PAGE = """\
 # The break-away alarm
 
@@ -318,10 +382,12 @@ forecasts made when a monitor makes them; what the alarm does is told in `lightn
 upwards is told from {up:g} sigma on, one downwards from {down:g}. Noise widths are standard deviations of one logged
 loss about a straight line through its neighbours: where a log holds means over many steps, those of such a mean, which
 can be a thousandth of the loss and less than what the forecast can know. A jump upwards is told from {jump:g} sigma on:
-there the newest losses are held against those just before, and of the forecast only the shape is used.
+there the newest losses are held against those just before, and of the forecast only the shape is used; where no end of
+the run is known, from half a sigma more on.
 
 Nothing is said in about the first sixth of a run, nor of fewer than {fewest} losses: in a log of fifty
-losses, 2 % of the run is one loss, and one loss is a spike.
+losses, 2 % of the run is one loss, and one loss is a spike. Where no end is known, nothing is said in the first 200
+steps: the rate may rise still.
 """
 
 
@@ -340,6 +406,7 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], object] = 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--curves", type=Path, help="folder of finished runs")
     parser.add_argument("--synthetic", type=int, default=30, help="runs made by the law")
+    parser.add_argument("--kinds", type=int, default=24, help="clean runs made by the law for each kind of noise")
     parser.add_argument("--out", type=Path, help="the page to write")
     chosen = parser.parse_args(arguments)
     tables, broken, named = [], [], []
@@ -358,7 +425,8 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], object] = 
                 broken.append(f"- `{run.id}`: {BROKEN[run.id]}; told upwards at {at}.")
         planted = [p for run in clean for p in plant(run, refits[run.id], THRESHOLDS)]
         found = [
-            false_table(clean, said),
+            false_table(clean, said, "False alarms", "Runs with at least one."),
+            false_table(clean, open_alarms(clean, THRESHOLDS), "Alarms where no end is known", _OPEN),
             found_table(
                 [p for p in planted if p.dense],
                 f"Shifts upwards, {FEWEST} losses or more in 2 % of the run",
@@ -371,8 +439,17 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], object] = 
                 found_table(sparse, "Shifts upwards, fewer losses", "Found within 2 % / within 8 % of the run.")
             )
         if title == "logged":
-            found.insert(1, left_out_table(clean, refits))
+            found.insert(2, left_out_table(clean, refits))
         tables += [Table(f"{t.title} ({title})", t.note, t.header, t.rows) for t in found]
+    if chosen.kinds:
+        runs = kinds_of_noise(chosen.kinds)
+        refits = {run.id: Course(run, THRESHOLDS).go(run.L).made for run in runs}
+        said = false_alarms(runs, refits, THRESHOLDS)
+        tables.append(
+            false_table(runs, said, "False alarms by kind of noise (made by the law)", "Runs with at least one.")
+        )
+        title = "Alarms by kind of noise where no end is known (made by the law)"
+        tables.append(false_table(runs, open_alarms(runs, THRESHOLDS), title, _OPEN))
     text = page(tables, broken, named)
     say(text) if chosen.out is None else chosen.out.write_text(text, encoding="utf-8")
 

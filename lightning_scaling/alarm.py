@@ -23,7 +23,9 @@ FloatArray = NDArray[np.float64]
 
 #: Sigmas beyond which noise does not explain a jump upwards, nor a departure from the forecast upwards and downwards;
 #: benchmarks/alarm.py has chosen them.
-THRESHOLDS = (5.0, 5.5, 8.0)
+THRESHOLDS = (4.5, 5.5, 8.0)
+#: By how much more a jump has to stand out where no end is known, for then there are some three times as many looks.
+_MORE_LOOKS = 0.5
 #: Blocks that a run of known length is cut in; of any other a block is this share of the steps so far.
 BLOCKS = 200
 #: Blocks that are remembered, and that must have been seen before anything is said.
@@ -48,6 +50,8 @@ _TRIALS = 2
 _ADAPTS = 10.0
 #: Age of a forecast that knows nothing of a jump, in shares of the run.
 _UNTOUCHED = 0.02
+#: Share of the run over which the slope that is forecast is read.
+_READ = 0.05
 #: Departures that are remembered.
 _FOUND = 16
 
@@ -87,6 +91,8 @@ class Alarm:
 
     What a forecast may be off by hides a jump that the neighbouring losses show clearly: a `JumpWatch` holds the newest
     losses against those just before, which leaves of the forecast the shape only.
+
+    Of a run of which no end is known, nothing is said in the first 200 steps, where its rate may rise still.
 
     What is found follows from the losses and forecasts alone, not from when they are handed over.
 
@@ -170,6 +176,10 @@ class Alarm:
     def _width(self, step: int) -> float:
         return (self.horizon or step) / BLOCKS
 
+    def _is_short(self, step: int) -> bool:
+        """Return whether blocks are no longer than a step yet, in a run of which no end is known."""
+        return self.horizon is None and step < BLOCKS
+
     def _gather(self, losses: Sequence[tuple[int, float]], first: int) -> int:
         """Take losses from a place on until a block or a cell is full, and return the place after the last.
 
@@ -219,11 +229,11 @@ class Alarm:
             self._open = None
             self._n_blocks += 1
             self._measure()
-            if self._n_blocks >= _FEWEST:
+            if self._n_blocks >= _FEWEST and not self._is_short(step):
                 self._judge(now)
         length = float(self.horizon or step)
         self._jumps.close(step, length)
-        if self._jumps.is_due(length):
+        if self._jumps.is_due(length) and not self._is_short(step):
             self._look(step, length, now)
 
     def _foreseen(self, step: int) -> float | None:
@@ -302,8 +312,9 @@ class Alarm:
         band = next((b for b in reversed(self._bands) if b.made <= step - _UNTOUCHED * length), None)
         if band is None or band.made < self._quiet_until or step > band.until:
             return
-        found = self._jumps.look(band.S, band.mid, band.made, length)
-        if found is not None and found.sigma > self._thresholds[0]:
+        found = self._jumps.look(band.S, band.mid, band.made, band.slope_sd(_READ * length), length)
+        least = self._thresholds[0] + (_MORE_LOOKS if self.horizon is None else 0.0)
+        if found is not None and found.sigma > least:
             self._tell(found.start, found.sigma, found.loss, found.loss - found.size, step, now)
 
     def _tell(self, before: int, sigma: float, loss: float, expected: float, noticed: int, now: float) -> None:

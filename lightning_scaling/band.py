@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,3 +68,8 @@ class Band:
     def off(self, S: FloatArray, L: FloatArray) -> FloatArray:
         """Return by how much losses lie above what was forecast of their steps, shape (M,)."""
         return np.asarray(L - np.interp(S, self.S, self.mid))
+
+    def slope_sd(self, ahead: float) -> float:
+        """Return the standard deviation of the slope of the next steps, so many of them [unit of the loss per step]."""
+        now, then = np.interp([self.made, self.made + ahead], self.S, self.sd)
+        return math.sqrt(max(float(then**2 - now**2), 0.0)) / ahead

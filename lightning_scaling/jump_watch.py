@@ -99,27 +99,30 @@ class JumpWatch:
         return step - self._looked >= regular or self._stands_out()
 
     def _stands_out(self) -> bool:
-        """Return whether the newest cells lie above those before them by more than their differences let expect."""
+        """Return whether the newest cells lie above the line of those before by more than their differences explain."""
         losses = [cell[3] for cell in self._cells[-_COMPARED:]]
         if len(losses) < _COMPARED:
             return False
         differences = sum(abs(y - x) for x, y in itertools.pairwise(losses)) / (_COMPARED - 1)
-        new, old = losses[-_NEWEST:], losses[-3 * _NEWEST : -_NEWEST]
-        return sum(new) / _NEWEST - sum(old) / (2 * _NEWEST) > differences
+        new, old, older = losses[-_NEWEST:], losses[-3 * _NEWEST : -_NEWEST], losses[-5 * _NEWEST : -3 * _NEWEST]
+        # The middle of the newest is three quarters as far from that of the old as the old from that of the older.
+        line = (1.75 * sum(old) - 0.75 * sum(older)) / (2 * _NEWEST)
+        return sum(new) / _NEWEST - line > differences
 
-    def look(self, S: FloatArray, mid: FloatArray, made: int, length: float) -> Found | None:
+    def look(self, S: FloatArray, mid: FloatArray, made: int, kink: float, length: float) -> Found | None:
         """Look for a jump; return the one that lasts and is largest.
 
         Args:
             S: Steps of which it is known what was forecast of the loss, or what it was [steps], shape (M,).
             mid: That [unit of the loss], shape (M,).
             made: Step of the forecast [steps].
+            kink: Standard deviation of the slope that it forecasts [unit of the loss per step].
             length: Length of the run [steps].
         """
         end, n, at, L = np.array(self._cells).T
         self._looked = float(end[-1])
         since = max(float(S[0]), self._looked - _WINDOW * length)
-        found = find_jump(end, at, n, L, np.interp(at, S, mid), since=since, made=made, T=length)
+        found = find_jump(end, at, n, L, np.interp(at, S, mid), since=since, made=made, kink=kink, T=length)
         if found is None:
             return None
         ages = [(self._looked - step) / length for step, _ in self._looks]

@@ -57,17 +57,39 @@ def test_at_most_one_clean_run_in_twenty_gives_an_alarm_in_correlated_noise_with
 
 @pytest.mark.parametrize("share", [0.2, 0.4, 0.6, 0.8])
 def test_a_shift_of_five_widths_is_found_within_a_fiftieth_of_the_run(share: float) -> None:
-    at, delays = int(share * T), []
+    at, delays, sizes = int(share * T), [], []
     for seed in range(10):
         L = TRUTH + SD * noise(seed, correlation=0.0) + np.where(at < STEPS, 5.0 * SD, 0.0)
         found = gone_through(L, seed=seed).found
         assert found
         assert found[0].upwards
         assert abs(found[0].step - at) <= 0.02 * T
-        assert found[0].loss - found[0].expected == pytest.approx(5.0 * SD, abs=2.0 * SD)
+        sizes.append(found[0].loss - found[0].expected)
+        assert sizes[-1] == pytest.approx(5.0 * SD, abs=3.0 * sizes[-1] / found[0].sigma)
         delays.append(found[0].noticed - at)
+    assert np.median(sizes) == pytest.approx(5.0 * SD, abs=SD)
     assert np.mean(np.array(delays) <= 0.02 * T) >= 0.9
     assert np.median(delays) <= 0.015 * T
+
+
+def test_where_no_end_is_known_nothing_is_said_while_the_run_has_just_begun() -> None:
+    def gone(begin: int, end: int) -> list[Departure]:
+        alarm, L = Alarm(), TRUTH + SD * noise(2, 0.0) + np.where(begin <= STEPS, 1.0, 0.0)
+        for made in range(10, end, 10):
+            alarm.take(range(made - 9, made + 1), L[made - 10 : made].tolist())
+            S = np.linspace(made, made + 400.0, 9)
+            alarm.hold(Band(made, S[-1], S, 2.0 + 6.0 * S**-0.5, np.full(9, 0.02)))
+        return alarm.found
+
+    assert not gone(150, 200)
+    assert gone(1000, 1200)
+
+
+def test_a_band_says_how_sure_its_slope_is() -> None:
+    S = np.array([90.0, 100.0, 110.0, 120.0])
+    band = Band(100, 120.0, S, np.zeros(4), np.array([1.0, 3.0, 5.0, 9.0]))
+    assert band.slope_sd(10.0) == pytest.approx(0.4)
+    assert Band(100, 120.0, S, np.zeros(4), np.full(4, 3.0)).slope_sd(10.0) == 0.0
 
 
 def test_a_fall_is_told_as_such_and_needs_more() -> None:

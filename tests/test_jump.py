@@ -26,20 +26,20 @@ def noise(seed: int, correlation: float = 0.0) -> Array:
     return x
 
 
-def found(L: Array, said: Array | None = None) -> Jump:
-    """Look for a jump with a forecast that was made 40 steps ago."""
+def found(L: Array, said: Array | None = None, kink: float = 1e-3) -> Jump:
+    """Look for a jump with a forecast that was made 40 steps ago, and is so unsure of its slope."""
     said = np.full(M, 3.0) if said is None else said
-    jump = find_jump(END, END, np.ones(M), L, said, since=END[0], made=END[-1] - 40.0, T=T)
+    jump = find_jump(END, END, np.ones(M), L, said, since=END[0], made=END[-1] - 40.0, kink=kink, T=T)
     assert jump is not None
     return jump
 
 
 @pytest.mark.parametrize(("correlation", "low", "high"), [(0.0, 0.0, 0.3), (0.8, 0.5, 0.95)])
 def test_noise_is_measured_with_its_correlation(correlation: float, low: float, high: float) -> None:
-    told = [noise_of(np.ones(M), 5.0 + 0.1 * noise(seed, correlation)) for seed in range(40)]
+    told = [noise_of(0.1 * noise(seed, correlation)) for seed in range(40)]
     assert low <= float(np.median([x.correlation for x in told if x])) <= high
     assert np.median([math.sqrt(x.variance) for x in told if x]) == pytest.approx(0.1, rel=0.3)
-    assert noise_of(np.ones(M), np.full(M, 3.0)) is None
+    assert noise_of(np.zeros(M)) is None
 
 
 def test_a_jump_is_measured_where_it_began() -> None:
@@ -58,6 +58,32 @@ def test_a_jump_as_small_as_the_forecast_is_unsure_is_seen() -> None:
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
 def test_noise_alone_seldom_makes_one(correlation: float) -> None:
     assert sum(found(3.0 + 0.01 * noise(seed, correlation)).sigma > 5.0 for seed in range(200)) <= 1
+
+
+def test_a_jump_in_correlated_noise_is_told_by_what_follows_its_first_value() -> None:
+    steps = np.where(END >= END[-20], 0.05, 0.0)
+    assert np.median([found(3.0 + 0.01 * noise(seed, 0.8) + steps).sigma for seed in range(20)]) > 4.5
+    # The same first value, but it fades as its noise does, and carries those after it along for a while.
+    fades = steps * 0.8 ** np.maximum(END - END[-20], 0.0)
+    assert max(found(3.0 + 0.01 * noise(seed, 0.8) + fades).sigma for seed in range(20)) < 4.5
+
+
+def test_the_noise_is_that_of_the_values_before_a_jump() -> None:
+    small, large = (found(3.0 + 0.01 * noise(4) + np.where(END >= END[-20], x, 0.0)).sigma for x in (0.05, 0.5))
+    assert large > small > 5.0
+
+
+def test_a_forecast_that_is_unsure_of_its_slope_makes_a_jump_less_sure() -> None:
+    L = 3.5 - (END - END[0]) / M + 0.001 * noise(5) + np.where(END >= END[-8], 0.005, 0.0)
+    said = 3.5 - (END - END[0]) / M
+    sure, unsure = (found(L, said, kink).sigma for kink in (1e-6, 1e-2))
+    assert sure > 1.2 * unsure
+
+
+def test_a_fall_that_was_forecast_and_does_not_come_in_time_is_no_jump() -> None:
+    said = 3.0 - np.where(END >= END[-12], 0.05, 0.0)
+    assert found(3.0 + 0.002 * noise(6)).sigma <= 3.0
+    assert found(3.0 + 0.002 * noise(6), said).sigma <= 3.0
 
 
 def test_a_spike_a_fall_and_a_jump_that_is_too_young_are_none() -> None:
@@ -83,7 +109,7 @@ def test_a_watch_goes_on_where_it_was_left_off() -> None:
             watches[k].close(step, 2000.0)
             made = step // 100 * 100 - 60
             if watches[k].is_due(2000.0):
-                told[k].append(watches[k].look(np.array([1.0, 2000.0]), np.full(2, 3.0), made, 2000.0))
+                told[k].append(watches[k].look(np.array([1.0, 2000.0]), np.full(2, 3.0), made, 1e-6, 2000.0))
         again = JumpWatch()
         again.load_state_dict(json.loads(json.dumps(watches[1].state_dict())))
         watches[1] = again
