@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+#: File of a folder of curves that tells where they are from.
+ABOUT = "about.md"
 FRACTIONS = (0.1, 0.2, 0.3, 0.5, 0.7)
 TARGET_SHARE = 0.02
 LAST_SHARE = 0.05

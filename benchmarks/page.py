@@ -13,9 +13,8 @@ from benchmarks.tables import Table, breakdown, curve_table, method_tables
 _INTRODUCTION = """\
 # How accurate the forecasts are
 
-Written by `python benchmarks/accuracy.py --curves DIR --out docs/accuracy.md` from {n_curves} finished training runs of
-{n_groups} sources ({n_unknown} runs without a known planned end: listed, not averaged). The curves are public logs of
-other people's runs and are not part of this repository; the command scores a folder of your own runs the same way.
+Written by `python benchmarks/accuracy.py --curves DIR --out {page}` from {n_curves} finished training runs of
+{n_groups} sources ({n_unknown} runs without a known planned end: listed, not averaged). {about}
 
 **The task.** At {fractions} % of a run a method sees the losses logged so far, the length of the run and, where it
 was logged, the learning rate of all its steps. It forecasts the mean loss over the last 2 % of the run. Prefixes with
@@ -35,9 +34,18 @@ by BIC: in the manner of Domhan et al. 2015, but without their MCMC. All fits se
 windows weighted by their points; their intervals are the textbook standard error of the expected loss.
 """
 
+_ABOUT = """\
+The curves are public logs of
+other people's runs and are not part of this repository; the command scores a folder of your own runs the same way."""
+
 
 def write_page(
-    path: Path, curves: Sequence[RunCurve], scores: Sequence[Score], highlight: str, notes: Sequence[str] = ()
+    path: Path,
+    curves: Sequence[RunCurve],
+    scores: Sequence[Score],
+    highlight: str,
+    notes: Sequence[str] = (),
+    about: str = "",
 ) -> None:
     """Write the page and its pictures.
 
@@ -47,6 +55,7 @@ def write_page(
         scores: All scores.
         highlight: The method of which every curve is listed.
         notes: What must be said of methods that are not part of this repository.
+        about: Where the curves are from.
     """
     pictures = path.parent / "img"
     pictures.mkdir(parents=True, exist_ok=True)
@@ -60,7 +69,7 @@ def write_page(
         curve_table(scores, highlight),
     ]
     parts = [
-        _introduction(curves, scores),
+        _introduction(path, curves, scores, about or _ABOUT),
         *(f"{note}\n" for note in notes),
         f"![Mean error against the fraction of the run seen, by method](img/{error})\n",
         f"![Share of truths inside an interval against its level](img/{calibration})\n",
@@ -73,8 +82,10 @@ def write_page(
     path.write_text("\n".join(parts), encoding="utf-8")
 
 
-def _introduction(curves: Sequence[RunCurve], scores: Sequence[Score]) -> str:
+def _introduction(path: Path, curves: Sequence[RunCurve], scores: Sequence[Score], about: str) -> str:
     return _INTRODUCTION.format(
+        page=f"docs/{path.name}",
+        about=about,
         n_curves=len(curves),
         n_groups=len({c.group for c in curves}),
         n_unknown=sum(not c.horizon_known for c in curves),
