@@ -307,9 +307,9 @@ class Forecast:
         """The posterior of the law's parameters.
 
         ``alpha_S`` [1]; ``E``, the converged loss at peak rate; ``A``, the loss above it now; ``S_c``, the scale of
-        Kaplan's (S_c/S)^alpha_S [steps at peak rate]; ``delay``, the steps that the beginning of the run has cost
-        [steps at peak rate]; ``b``, the loss that a full decay of the learning rate brings. Their marginals are wide
-        where the loss at the planned end is not: they trade off along a ridge.
+        Kaplan's (S_c/S)^alpha_S [steps at peak rate]; ``delay``, the steps that the beginning of the run has cost,
+        below zero where it had a head start [steps at peak rate]; ``b``, the loss that a full decay of the learning
+        rate brings. Their marginals are wide where the loss at the planned end is not: they trade off along a ridge.
         """
         if not isinstance(self._posterior, Posterior):
             return {name: unknown(self.level) for name in ("alpha_S", "E", "A", "S_c", "delay", "b")}

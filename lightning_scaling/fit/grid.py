@@ -29,7 +29,8 @@ class Grid:
 
     Args:
         alpha: Exponent alpha_S [1], shape (I,).
-        delay: What the beginning has cost, as a share of the present [1], shape (I,).
+        delay: What the beginning has cost, as a share of the present, below zero where the run had a head start [1],
+            shape (I,).
         log_weight: Log prior weight, shape (I,).
         family: 0 or 1, shape (I,).
     """
@@ -38,6 +39,11 @@ class Grid:
     delay: FloatArray
     log_weight: FloatArray
     family: NDArray[np.intp]
+
+    @property
+    def stretch(self) -> FloatArray:
+        """Factor by which the law's own slope is above that per e-fold of the run: a head start counts too, (I,)."""
+        return np.asarray(1.0 + np.maximum(-self.delay, 0.0))
 
     @cached_property
     def _delays(self) -> tuple[FloatArray, NDArray[np.intp]]:
@@ -63,7 +69,7 @@ class Grid:
             kin: What related runs say, None where there are none.
             z_now: Learning rate summed up to the present, relative to its peak [steps].
         """
-        own = _for_all_kinds(prior.alphas, prior.delays, prior.log_alpha)
+        own = _for_all_kinds(prior.alphas, prior.delays, prior.log_alpha, prior.head_starts, prior.head_start)
         if kin is None:
             return own
         alpha, delay, log_weight, family = own.alpha, own.delay, own.log_weight, own.family
@@ -79,11 +85,18 @@ class Grid:
 
 
 @lru_cache(maxsize=4)
-def _for_all_kinds(alphas: tuple[float, ...], delays: tuple[float, ...], log_alpha: tuple[float, float]) -> Grid:
+def _for_all_kinds(
+    alphas: tuple[float, ...],
+    delays: tuple[float, ...],
+    log_alpha: tuple[float, float],
+    head_starts: tuple[float, ...],
+    head_start: float,
+) -> Grid:
     """Return the grid of a prior for runs of all kinds; every fit asks for the same one."""
-    alpha, delay = (x.ravel() for x in np.meshgrid(alphas, delays, indexing="ij"))
+    weights = np.log(np.repeat([1.0, head_start], [len(delays), len(head_starts)]))
+    alpha, delay = (x.ravel() for x in np.meshgrid(alphas, [*delays, *(-x for x in head_starts)], indexing="ij"))
     # Student's t with 4 degrees of freedom: a run may have an exponent that other runs have not.
-    log_weight = _log_t4((np.log(alpha) - log_alpha[0]) / log_alpha[1])
+    log_weight = _log_t4((np.log(alpha) - log_alpha[0]) / log_alpha[1]) + np.tile(weights, len(alphas))
     return Grid(alpha, delay, log_weight, np.zeros(alpha.size, dtype=np.intp))
 
 

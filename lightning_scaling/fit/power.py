@@ -23,13 +23,18 @@ def effective_time(z: FloatArray, delay: FloatArray) -> FloatArray:
     a larger exponent. With it, language models at a constant rate follow one power law from their first logs on, with
     exponents of .42 to .60 in the two families that ``benchmarks/burn_in.py`` fits.
 
+    A run that goes on from a trained model, or whose law sets in late, had a head start instead: with delta below zero
+    :math:`\zeta = z + |\delta|` throughout, and the loss falls faster and faster in log steps until z is beyond it.
+
     Args:
         z: Summed learning rate relative to its peak [steps, or any unit of time], of any shape.
-        delay: delta, >= 0 [the same unit]; broadcasts with z.
+        delay: delta [the same unit], below zero for a head start; broadcasts with z.
 
     Example:
         >>> effective_time(np.array([5.0, 20.0, 100.0]), np.array([10.0])).tolist()
         [0.625, 10.0, 90.0]
+        >>> effective_time(np.array([5.0, 20.0, 100.0]), np.array([-10.0])).tolist()
+        [15.0, 30.0, 110.0]
     """
     d = np.maximum(delay, 1e-12)
     return np.asarray(np.where(z < 2.0 * d, z * z / (4.0 * d), z - delay))
@@ -45,7 +50,8 @@ def power_basis(z: FloatArray, z_now: float, alpha: FloatArray, delay: FloatArra
         z: Summed learning rate at the points, relative to its peak [steps], shape (P,).
         z_now: The same at the present [steps].
         alpha: Exponents alpha_S [1], shape (I,).
-        delay: What the beginning has cost, as a share of the present: delta / z_now [1], shape (I,).
+        delay: What the beginning has cost, as a share of the present: delta / z_now [1], shape (I,); below zero for a
+            head start.
 
     Returns:
         phi [1], shape (P, I); 1 at the present.

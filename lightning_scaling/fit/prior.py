@@ -60,6 +60,9 @@ class Prior:
         alphas: Grid of the exponent alpha_S [1].
         log_alpha: Middle and scale of log alpha_S, which has the tails of Student's t.
         delays: Grid of what the beginning of a run has cost, as a share of the present [1]; all of equal weight.
+        head_starts: Grid of what a run had learnt before its first step, as a share of the present [1]: the beginning of
+            one that goes on from a trained model, or whose law sets in late, has cost less than nothing.
+        head_start: Weight of each of them, that of a delay being 1.
         responses: How the loss answers a falling rate; one of them is right.
         excess: Mean and standard deviation of A, the loss above the converged loss now, in units of g/alpha.
         decay: Median of b, the loss that a full decay of the rate brings, in units of the slope expected at the end.
@@ -89,6 +92,8 @@ class Prior:
     alphas: tuple[float, ...] = (0.2, 0.3, 0.36, 0.42, 0.47, 0.52, 0.57, 0.63, 0.7, 0.8, 0.95, 1.3)
     log_alpha: tuple[float, float] = (log(0.53), 0.15)
     delays: tuple[float, ...] = (0.0, 0.005, 0.01, 0.015, 0.022, 0.032, 0.045, 0.065, 0.09, 0.13, 0.18, 0.25, 0.35)
+    head_starts: tuple[float, ...] = (0.3, 1.0, 3.0)
+    head_start: float = 0.02
     responses: tuple[Response, ...] = (Response(0.0, 1.0), Response(0.0, 0.7), Response(0.005, 0.6))
     excess: tuple[float, float] = (0.5, 2.0)
     decay: float = 2.0

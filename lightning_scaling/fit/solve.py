@@ -53,20 +53,20 @@ class _Solved:
         return _log_above_zero(limit, sd)
 
 
-def _regress(model: MisfitModel, turned: FloatArray, alpha: FloatArray, decay: DecayBelief) -> _Solved:
+def _regress(model: MisfitModel, turned: FloatArray, grid: Grid, decay: DecayBelief) -> _Solved:
     """Regress y on 1, phi and -a under the normal priors of E, A and b, at every grid point at once.
 
     Given b the posterior of (E, A) is normal with a mean that is linear in b, and what is left over is quadratic in it.
     ``turned`` are the columns of the windows as `MisfitModel.build` returns them.
     """
     prior, slope = model.prior, model.data.slope
-    last, J = 2 + alpha.size, decay.b.shape[0]
+    last, J = 2 + grid.alpha.size, decay.b.shape[0]
     # Inner products of the constant, the data and the responses with every column, and of every column with itself.
     # Too small a product for the matrix library to start threads.
     G = turned.T[[0, 1, *range(last, last + J)]] @ model.solved
     own = np.einsum("mi,mi->i", turned, model.solved)
     i, j = slice(2, last), slice(last, last + J)
-    m_A, s_A = (x * slope / alpha for x in prior.excess)
+    m_A, s_A = (x * slope * grid.stretch / grid.alpha for x in prior.excess)
     p_EE, p_EA, p_AA = own[0] + 1.0 / (_E_SPREAD * slope) ** 2, G[0, i], own[i] + 1.0 / s_A**2
     det = p_EE * p_AA - p_EA**2
     v_EE, v_EA, v_AA = (x[:, None] for x in (p_AA / det, -p_EA / det, p_EE / det))
@@ -154,7 +154,7 @@ def solve(
     laws: list[tuple[NDArray[Any], ...]] = []
     for size in prior.misfits:
         built = [MisfitModel.build(data, size * data.slope, growth, prior, columns) for growth in prior.growths]
-        solved = [_regress(model, turned, grid.alpha, decay) for model, turned in built]
+        solved = [_regress(model, turned, grid, decay) for model, turned in built]
         log_weights = [one.log_weight + log_prior for one in solved]
         if positive:
             a_end = annealing.at_end[:J, None]

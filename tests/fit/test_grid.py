@@ -15,8 +15,8 @@ KIN = Kin(0.8, (np.log(0.4), 0.05), (np.log(500.0), 0.3), None, None)
 def test_without_kin_it_is_the_grid_of_the_prior() -> None:
     grid = Grid.of(DEFAULT_PRIOR, None, 1e4)
     assert set(grid.alpha) == set(DEFAULT_PRIOR.alphas)
-    assert set(grid.delay) == set(DEFAULT_PRIOR.delays)
-    assert grid.alpha.size == len(DEFAULT_PRIOR.alphas) * len(DEFAULT_PRIOR.delays)
+    assert set(grid.delay) == {*DEFAULT_PRIOR.delays, *(-x for x in DEFAULT_PRIOR.head_starts)}
+    assert grid.alpha.size == len(DEFAULT_PRIOR.alphas) * len(set(grid.delay))
     assert not grid.family.any()
     middle = grid.alpha[grid.log_weight.argmax()]
     assert abs(np.log(middle) - DEFAULT_PRIOR.log_alpha[0]) < 0.1
@@ -45,3 +45,15 @@ def test_the_points_of_kin_have_the_mean_and_spread_that_kin_state() -> None:
 
 def test_a_delay_never_reaches_the_present() -> None:
     assert Grid.of(DEFAULT_PRIOR, KIN, 50.0).delay.max() <= 0.7
+
+
+def test_a_head_start_is_rare_and_steepens_the_law() -> None:
+    grid = Grid.of(DEFAULT_PRIOR, None, 1e4)
+    weight, ahead = np.exp(grid.log_weight), grid.delay < 0.0
+    expected = DEFAULT_PRIOR.head_start * len(DEFAULT_PRIOR.head_starts) / len(DEFAULT_PRIOR.delays)
+    assert weight[ahead].sum() / weight[~ahead].sum() == pytest.approx(expected)
+    # The law's slope in its own time, by differences, over that in the run's.
+    phi = grid.power_laws(np.array([1e4 * (1.0 - 1e-5), 1e4 * (1.0 + 1e-5)]), 1e4)
+    slope = -(phi[1] - phi[0]) / 2e-5
+    assert (grid.alpha / slope)[ahead] == pytest.approx(grid.stretch[ahead], rel=1e-4)
+    assert (grid.stretch[~ahead] == 1.0).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import log_ndtr
@@ -13,6 +15,7 @@ from lightning_scaling.fit.decay import DecayBelief
 from lightning_scaling.fit.misfit import _LEAST_NOISE, _amplitude, _kernel
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.prior import DEFAULT_PRIOR, Prior
+from lightning_scaling.fit.record import fit
 from lightning_scaling.fit.solve import _E_SPREAD, _log_above_zero, solve
 
 
@@ -32,7 +35,7 @@ def noisy_curve(rng: np.random.Generator, alpha: float = 0.5, n: int = 3000) -> 
 
 
 def test_one_grid_point_is_bayesian_linear_regression(rng: np.random.Generator) -> None:
-    prior = Prior(alphas=(0.5,), delays=(0.0,), misfits=(0.1,), growths=(2.0,))
+    prior = Prior(alphas=(0.5,), delays=(0.0,), head_starts=(), misfits=(0.1,), growths=(2.0,))
     p = posterior(prior, noisy_curve(rng), 10_000)
     d = p.data
     phi = (d.S / d.now) ** -0.5
@@ -85,6 +88,24 @@ def test_a_decay_under_way_tells_how_much_it_brings(rng: np.random.Generator) ->
     (early, _), (late, late_sd) = amplitude(0.45), amplitude(0.9)
     assert abs(late - b) < 0.5 * abs(early - b)
     assert abs(late - b) < 3.0 * late_sd
+
+
+@pytest.mark.parametrize("kind", ["constant", "linear"])
+def test_a_run_that_goes_on_from_a_trained_model_is_not_taken_for_one_that_its_rate_speeds_up(
+    rng: np.random.Generator, kind: str
+) -> None:
+    T, trained, now = 10_000, 8_000.0, 3_000
+    rate = np.ones(T) if kind == "constant" else np.linspace(1.0, 0.0, T)
+    expected = 1.0 + 0.6 * ((np.cumsum(rate) + trained) / trained) ** -0.5
+    L = expected[:now] + 0.02 * rng.standard_normal(now)
+    prior = DEFAULT_PRIOR
+    found = {}
+    for name, own in (("with", prior), ("without", replace(prior, head_starts=()))):
+        p = fit(LossCurve(np.arange(1, now + 1), L), LRSchedule.from_array(rate), own).posterior
+        found[name] = p.loss([float(T)]).quantiles([0.05, 0.5, 0.95])[:, 0]
+    low, middle, high = found["with"]
+    assert low < expected[-1] < high
+    assert abs(middle - expected[-1]) < 0.6 * abs(found["without"][1] - expected[-1])
 
 
 def test_a_falling_rate_is_not_believed_to_do_harm(rng: np.random.Generator) -> None:
