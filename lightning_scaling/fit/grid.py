@@ -19,6 +19,8 @@ FloatArray = NDArray[np.float64]
 #: Kin's grid of log alpha and of log delay, in standard deviations about their means.
 _ALPHA_NODES = np.arange(-2.5, 2.51, 0.5)
 _DELAY_NODES = np.arange(-2.0, 2.01, 0.5)
+#: Every so many exponents is tried beside a head start.
+_HEAD_START_STEP = 2
 #: Largest share of the present that the beginning of a run can have cost.
 _MOST_DELAY = 0.7
 
@@ -93,10 +95,14 @@ def _for_all_kinds(
     head_start: float,
 ) -> Grid:
     """Return the grid of a prior for runs of all kinds; every fit asks for the same one."""
-    weights = np.log(np.repeat([1.0, head_start], [len(delays), len(head_starts)]))
-    alpha, delay = (x.ravel() for x in np.meshgrid(alphas, [*delays, *(-x for x in head_starts)], indexing="ij"))
+    # Fewer exponents will do beside a head start, which is itself a rough one.
+    few = alphas[1::_HEAD_START_STEP]
+    share = head_start * len(alphas) / max(len(few), 1)
+    own = np.array([(alpha, delay, 1.0) for alpha in alphas for delay in delays])
+    ahead = np.array([(alpha, -start, share) for alpha in few for start in head_starts]).reshape(-1, 3)
+    alpha, delay, weight = np.concatenate((own, ahead)).T
     # Student's t with 4 degrees of freedom: a run may have an exponent that other runs have not.
-    log_weight = _log_t4((np.log(alpha) - log_alpha[0]) / log_alpha[1]) + np.tile(weights, len(alphas))
+    log_weight = _log_t4((np.log(alpha) - log_alpha[0]) / log_alpha[1]) + np.log(weight)
     return Grid(alpha, delay, log_weight, np.zeros(alpha.size, dtype=np.intp))
 
 

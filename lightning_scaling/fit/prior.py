@@ -60,8 +60,8 @@ class Prior:
         alphas: Grid of the exponent alpha_S [1].
         log_alpha: Middle and scale of log alpha_S, which has the tails of Student's t.
         delays: Grid of what the beginning of a run has cost, as a share of the present [1]; all of equal weight.
-        head_starts: Grid of what a run had learnt before its first step, as a share of the present [1]: the beginning of
-            one that goes on from a trained model, or whose law sets in late, has cost less than nothing.
+        head_starts: Grid of what a run had learnt before its first step, as a share of the present [1]: the beginning
+            of one that goes on from a trained model, or whose law sets in late, has cost less than nothing.
         head_start: Weight of each of them, that of a delay being 1.
         responses: How the loss answers a falling rate; one of them is right.
         excess: Mean and standard deviation of A, the loss above the converged loss now, in units of g/alpha.
