@@ -32,7 +32,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 from benchmarks import lc_pfn  # noqa: E402
 from benchmarks.baselines import LAST_VALUE, METHODS, Method  # noqa: E402
-from benchmarks.curves import ABOUT, FRACTIONS, RunCurve, Task, load_curves, make_tasks  # noqa: E402
+from benchmarks.curves import FRACTIONS, RunCurve, Task, about, load_curves, make_tasks  # noqa: E402
 from benchmarks.ours import NAME, ours  # noqa: E402
 from benchmarks.page import write_page  # noqa: E402
 from benchmarks.scores import Score, score  # noqa: E402
@@ -117,9 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.out is not None:
         if options.held_out:
             notes.insert(0, _HELD_OUT)
-        told = options.curves / ABOUT
-        about = told.read_text(encoding="utf-8").strip() if told.is_file() else ""
-        write_page(options.out, curves, scores, highlight=methods[0], notes=notes, about=about)
+        write_page(options.out, curves, scores, highlight=methods[0], notes=notes, about=about(options.curves))
         print(f"Wrote {options.out}")
     if options.scores is not None:
         options.scores.write_text(json.dumps([asdict(s) for s in scores], indent=0) + "\n", encoding="utf-8")

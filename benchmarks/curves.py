@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-#: File of a folder of curves that tells where they are from.
+#: File of a folder of curves that tells where they are from, and what is told without one.
 ABOUT = "about.md"
+_PUBLIC = "The curves are public logs of other people's runs and are not part of this repository."
 FRACTIONS = (0.1, 0.2, 0.3, 0.5, 0.7)
 TARGET_SHARE = 0.02
 LAST_SHARE = 0.05
@@ -182,6 +183,12 @@ def _held_out(run: RunCurve, entry: dict[str, Any], path: Path) -> RunCurve:
     if rates is not None and losses.T > rates.size:
         rates = np.concatenate((rates, np.full(losses.T - rates.size, rates[-1])))
     return replace(losses, lr=None, planned=rates)
+
+
+def about(folder: str | Path) -> str:
+    """Return where the curves of a folder are from, as its ``about.md`` tells it."""
+    file = Path(folder) / ABOUT
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else _PUBLIC
 
 
 def make_tasks(curves: Iterable[RunCurve], fractions: Sequence[float] = FRACTIONS) -> list[Task]:

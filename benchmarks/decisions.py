@@ -22,7 +22,7 @@ if not __package__:
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
-from benchmarks.curves import RunCurve, load_curves  # noqa: E402
+from benchmarks.curves import RunCurve, about, load_curves  # noqa: E402
 from benchmarks.decisions_cases import Case  # noqa: E402
 from benchmarks.decisions_page import Findings, left_out, pool_tables, stop_tables, write_page  # noqa: E402
 from benchmarks.decisions_pools import PARTS, play, pools_of  # noqa: E402
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         side = "at most" if bar.most else "at least"
         print(f"{bar.verdict}: {bar.what} {100.0 * bar.figure:.1f} %, {side} {100.0 * bar.bar:.1f} % ({bar.among})")
     if options.out is not None:
-        write_page(options.out, found, options.parts)
+        write_page(options.out, found, options.parts, about(options.curves))
         print(f"Wrote {options.out}")
     return 0
 

@@ -32,9 +32,10 @@ from benchmarks.tables import Table
 _INTRODUCTION = """\
 # How good the decisions are
 
-Written by `python benchmarks/decisions.py --curves DIR --out docs/decisions.md` from {n_runs} finished training runs of
-{n_groups} sources with a known planned end, {n_language} of them language models. The curves are public logs of other
-people's runs and are not part of this repository. For your own: put one `<name>.csv` with the columns `step,loss` and,
+Written by `python benchmarks/decisions.py --curves DIR --out docs/{page}` from {n_runs} finished training runs of
+{n_groups} sources with a known planned end, {n_language} of them language models. {about}
+
+For your own: put one `<name>.csv` with the columns `step,loss` and,
 if you have it, `lr` per finished run in a folder (with an `index.json` as `benchmarks/curves.py` describes it, or
 without) and give that as DIR; targets are in nats where the index names a domain such as `LM pretraining`.
 `lightning-scaling replay` tries rules on single logs of other formats ([command line](command_line.md)).
@@ -138,13 +139,14 @@ def pool_tables(found: Findings) -> list[Table]:
     return [*tables, each_pool_table(found.played)] if tables else []
 
 
-def write_page(path: Path, found: Findings, n_parts: int) -> None:
+def write_page(path: Path, found: Findings, n_parts: int, about: str = "") -> None:
     """Write the page and its picture.
 
     Args:
         path: Markdown file; the picture goes to ``img/`` beside it.
         found: What to show.
         n_parts: Random parts of each pool.
+        about: Where the curves are from.
     """
     pictures = path.parent / "img"
     pictures.mkdir(parents=True, exist_ok=True)
@@ -154,7 +156,7 @@ def write_page(path: Path, found: Findings, n_parts: int) -> None:
     pools = pool_tables(found)
     words = {"n_runs": len(found.cases), "n_language": sum(is_language_model(case.run) for case in found.cases)}
     parts = [
-        _introduction(found, words),
+        _introduction(found, words, path.name, about),
         *left_out(found),
         picture,
         "## Stop rules\n",
@@ -179,11 +181,13 @@ def left_out(found: Findings) -> list[str]:
     return [*lines, *([f"Left out, as their loss did not fall: {', '.join(fallen)}.\n"] if fallen else [])]
 
 
-def _introduction(found: Findings, words: Mapping[str, int]) -> str:
+def _introduction(found: Findings, words: Mapping[str, int], page: str, about: str) -> str:
     cases = found.cases
     assumed = [case.run for case in cases if case.assumed]
     unknown = [case.run for case in cases if case.schedule is None]
     text = _INTRODUCTION.format(
+        page=page,
+        about=about,
         **words,
         n_groups=len({case.run.group for case in cases}),
         below=", ".join(f"{d:.2f}" for d in NATS[:-1]) + f" and {NATS[-1]:.2f}",

@@ -14,7 +14,8 @@ _INTRODUCTION = """\
 # How accurate the forecasts are
 
 Written by `python benchmarks/accuracy.py --curves DIR --out {page}` from {n_curves} finished training runs of
-{n_groups} sources ({n_unknown} runs without a known planned end: listed, not averaged). {about}
+{n_groups} sources ({n_unknown} runs without a known planned end: listed, not averaged). The command
+scores a folder of your own runs the same way. {about}
 
 **The task.** At {fractions} % of a run a method sees the losses logged so far, the length of the run and, where it
 was logged, the learning rate of all its steps. It forecasts the mean loss over the last 2 % of the run. Prefixes with
@@ -33,10 +34,6 @@ far (left free, it is not identified early in a decay). `curve-ensemble`: six fa
 by BIC: in the manner of Domhan et al. 2015, but without their MCMC. All fits see the prefix in at most 150 log-spaced
 windows weighted by their points; their intervals are the textbook standard error of the expected loss.
 """
-
-_ABOUT = """\
-The curves are public logs of
-other people's runs and are not part of this repository; the command scores a folder of your own runs the same way."""
 
 
 def write_page(
@@ -69,7 +66,7 @@ def write_page(
         curve_table(scores, highlight),
     ]
     parts = [
-        _introduction(path, curves, scores, about or _ABOUT),
+        _introduction(path, curves, scores, about),
         *(f"{note}\n" for note in notes),
         f"![Mean error against the fraction of the run seen, by method](img/{error})\n",
         f"![Share of truths inside an interval against its level](img/{calibration})\n",

@@ -31,10 +31,9 @@ from benchmarks.small_runs_tasks import TASKS, Task
 _ABOUT = """\
 The runs were trained for
 this page by `python -m benchmarks.small_runs --out DIR --seed {seed}` on one processor core, minutes each at most:
-small models, raw losses of single steps, ten tasks by twelve ways to train. Here a source is a task. They show how the
-forecasts do outside language models where the schedule is known, and are the only such curves beside the public ones.
-Not all of them were unseen: in November 2026 the engine was mended with runs of eight of the tasks in sight (all but
-language and contrastive learning), so these are no longer figures of runs that it has never seen."""
+small models, raw losses of single steps, ten tasks by twelve ways to train. Here a source is a task. They show how
+things stand outside language models where the schedule is known. Not all of them were unseen: in November 2026 the
+engine was mended with runs of eight of the tasks in sight (all but language and contrastive learning)."""
 
 #: Longest gradient; longer ones are cut to it.
 _LONGEST = 1.0
