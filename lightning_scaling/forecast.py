@@ -18,7 +18,7 @@ from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.fit.record import MIN_POINTS, Fit, fit
 from lightning_scaling.fit.rise import Rise
 from lightning_scaling.interval import Interval
-from lightning_scaling.judge import decay_done, decay_sudden, judge
+from lightning_scaling.judge import decay_done, decay_sudden, decay_unbounded, judge
 from lightning_scaling.projection import Forecast
 from lightning_scaling.readout import discrete, interval_of, intervals_of, now_final_gain, unknown
 from lightning_scaling.schedule import LRSchedule, check_horizon
@@ -107,6 +107,7 @@ def forecast(
         decay_done=decay_done(schedule, curve.step),
         decay_to_come=0.0 if posterior is None else posterior.decay_to_come(),
         decay_sudden=decay_sudden(schedule, curve.step),
+        decay_unbounded=decay_unbounded(fitted, schedule, curve.step),
         rises_since=_rises_since(posterior),
         n_nonfinite=curve.n_nonfinite,
         schedule_known=schedule.known,

@@ -6,6 +6,7 @@ import numpy as np
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.fit.annealing import first_peak
+from lightning_scaling.fit.decay import freedom
 from lightning_scaling.fit.record import MIN_WINDOWS, Fit
 from lightning_scaling.fit.rise import Rise
 from lightning_scaling.interval import Interval
@@ -13,7 +14,7 @@ from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.stairs import has_stairs
 from lightning_scaling.verdict import Verdict
 
-__all__ = ["decay_done", "decay_sudden", "is_identified", "judge"]
+__all__ = ["decay_done", "decay_sudden", "decay_unbounded", "is_identified", "judge"]
 
 #: As many non-finite losses in a row are a broken run; one may be an overflow that mixed precision skips.
 BROKEN_AFTER = 3
@@ -99,6 +100,22 @@ def decay_sudden(schedule: LRSchedule, step: int) -> float:
     if not sudden.size or step > sudden[0] + width + STEP_SHOWN * schedule.horizon:
         return 0.0
     return 1.0 - float(schedule.rate_at(schedule.horizon)) / max(float(schedule.rate_at(sudden[0])), 1e-9)
+
+
+def decay_unbounded(fitted: Fit | None, schedule: LRSchedule, step: int) -> float:
+    """Return the share of the loss that may go with the rest of the rate, where nothing bounds the loss [1].
+
+    That of the rate which has yet to fall, as far as the loss looks unbounded (`fit.decay.freedom`): nearly all of such
+    a loss can be noise of the rate. 0 where no fall is planned, or the loss is like a language model's.
+    """
+    if fitted is None or not schedule.known:
+        return 0.0
+    now, end = (float(schedule.rate_at(s)) for s in (step, schedule.horizon))
+    if now - end <= SMALL_FALL:
+        return 0.0
+    p = fitted.posterior
+    # A loss that may be unbounded is taken to be so: what is asked here is what a rule must allow for.
+    return min(2.0 * freedom(p.data, p.prior, positive=p.least == 0.0), 1.0) * (1.0 - max(end, 0.0) / now)
 
 
 def _flat(fitted: Fit) -> bool:

@@ -56,6 +56,8 @@ class Forecast:
         decay_to_come: Median of what the rest of that fall will bring [unit of the loss].
         decay_sudden: Share of the learning rate that a fall in steps takes until the end, where the run has not shown
             such a fall yet [1]; 0 where the rate glides or is held.
+        decay_unbounded: Share of the loss that may go with the rest of the learning rate where nothing bounds it, as a
+            language model's is by the entropy of its text [1].
         rises_since: Step of the lowest loss, where the loss has clearly risen since; else None [steps].
         n_nonfinite: Steps with NaN or infinite loss since the last finite one.
         schedule_known: False where the future learning rate was not given and is taken to stay as it is.
@@ -79,6 +81,7 @@ class Forecast:
     decay_done: float
     decay_to_come: float
     decay_sudden: float
+    decay_unbounded: float
     rises_since: int | None
     n_nonfinite: int
     schedule_known: bool

@@ -15,6 +15,8 @@ __all__ = ["DECAY_SHOWN", "EARLIEST", "Converged", "Diverged", "TargetUnreachabl
 #: Share of the planned fall of the learning rate from which the run itself shows what it brings; before it a decay may
 #: bring this many times what is forecast, and this share of a positive loss.
 DECAY_SHOWN, _DECAY_TIMES, _DECAY_SHARE = 0.5, 4.0, 0.2
+#: The same where nothing bounds the loss: there the last of the rate may hold up much of what is left.
+_UNBOUNDED_SHOWN = 0.9
 #: Share of the planned run before which no forecast is ground for a stop: a curve may not have found its law yet.
 EARLIEST = 0.2
 
@@ -126,12 +128,15 @@ def _more_by_decay(forecast: Forecast) -> float:
 
     Before half of the planned fall of the rate has happened, what it brings is known from other runs only, and recipes
     differ: a rule must hold even if it brings four times what is forecast, and 20 % of a positive loss. Where the rate
-    falls in steps, a positive loss may fall with it in proportion.
+    falls in steps, a positive loss may fall with it in proportion; and so may one that nothing bounds, up to the end.
     """
-    if forecast.decay_done >= DECAY_SHOWN and not forecast.decay_sudden:
+    unshown = forecast.decay_done < DECAY_SHOWN or forecast.decay_sudden > 0.0
+    unbounded = forecast.decay_unbounded if forecast.decay_done < _UNBOUNDED_SHOWN else 0.0
+    if not unshown and not unbounded:
         return 0.0
-    share = max(_DECAY_SHARE, forecast.decay_sudden) * max(float(forecast.present_loss.mid), 0.0)
-    return max(_DECAY_TIMES * forecast.decay_to_come, share) - forecast.decay_to_come
+    times, least = (_DECAY_TIMES, _DECAY_SHARE) if unshown else (1.0, 0.0)
+    share = max(least, forecast.decay_sudden, unbounded) * max(float(forecast.present_loss.mid), 0.0)
+    return max(times * forecast.decay_to_come, share) - forecast.decay_to_come
 
 
 def _decide(

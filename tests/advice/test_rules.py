@@ -134,6 +134,25 @@ def test_a_rate_that_glides_does_not_fall_in_a_step(name: str) -> None:
     assert law_run(0.3).decay_sudden == 0.0
 
 
+@pytest.mark.parametrize("name", ["cosine", "linear", "wsd:0.2"])
+def test_a_loss_that_nothing_bounds_is_not_stopped_before_the_rest_of_a_gliding_rate(name: str) -> None:
+    n = 6_000
+    S, lr = np.arange(1, n + 1), np.asarray(named_rates(name, n))
+    noise = 1.0 + 0.03 * np.random.default_rng(0).standard_normal(n)
+    loss = (0.002 + 0.4 * np.exp(-S / 40.0) + 0.05 * lr) * noise  # a quadratic bowl: noise of the rate, and little else
+    target = 1.3 * float(loss[-100:].mean())
+    for share in (0.25, 0.4, 0.55, 0.7, 0.8):
+        run = forecast(LossCurve(S[: int(share * n)], loss[: int(share * n)]), horizon=n, lr_schedule=lr)
+        assert TargetUnreachable(target).judge(run).action is not Action.STOP
+        assert run.decay_unbounded > 0.5
+    held = forecast(LossCurve(S[:3000], loss[:3000]), horizon=n, lr_schedule=np.ones(n))
+    assert held.decay_unbounded == 0.0
+
+
+def test_a_loss_like_a_language_models_has_a_bound() -> None:
+    assert law_run(0.5, lr=named_rates("cosine", 10_000, warmup=200)).decay_unbounded == 0.0
+
+
 def test_any_stop_wins_then_any_continue() -> None:
     run = law_run()
     assert advise(run, [Diverged(), TargetUnreachable(1.8), Converged(0.001)]).reason is Reason.TARGET_UNREACHABLE
