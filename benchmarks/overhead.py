@@ -184,7 +184,8 @@ def refit_table(found: Sequence[Refits]) -> Table:
         rows.append((_count(r.steps), f"{r.validations or '–'}", *cells, f"{100 * r.share(STEP_S):.3f} %"))
     enough = [r.steps for r in found if not r.validations and r.share(STEP_S) <= REFIT_SHARE]
     most = max(sum(r.seconds) for r in found if not r.validations)
-    within = f"Within {100 * REFIT_SHARE:.1f} % from {_count(min(enough))} steps on, for the training loss alone. " if enough else ""
+    few = f"Within {100 * REFIT_SHARE:.1f} % from {_count(min(enough))} steps on" if enough else ""
+    within = f"{few}, for the training loss alone. " if few else ""
     note = (
         "Processor time of all refits of a run with the default of at most 40, and of the other ways to go on that "
         f"are compared at its quarters, as a share of its wall time at {1e3 * STEP_S:.0f} ms per step. {within}"
