@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader
 from lightning_scaling import (
     CurveBuilder,
     ScalingLawMonitor,
+    TargetUnreachable,
     forecast,
 )
-from tests.trainers import QUIET, T, Unsized, cosine, fit, loader, scripted_module, trainer, watch
+from tests.trainers import QUIET, T, Unsized, apart, cosine, fit, loader, scripted_module, trainer, watch
 
 pytestmark = QUIET
 
@@ -123,3 +124,16 @@ def test_a_plateau_scheduler_leaves_the_rate_ahead_unknown(caplog: pytest.LogCap
     assert monitor.forecast is not None
     assert not monitor.forecast.schedule_known
     assert any("ReduceLROnPlateau waits for what the run will do" in r.getMessage() for r in caplog.records)
+
+
+def test_groups_on_different_schedules_leave_the_rate_ahead_unknown_and_no_rule_acts() -> None:
+    def configure(module: Any) -> Any:
+        optimizer, scheduler = apart(list(module.parameters()), T)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    rule = TargetUnreachable(loss=1.0)  # out of reach, and stopped for where the rate ahead is known
+    assert fit(ScalingLawMonitor(stop=rule, verbose=False), module=scripted_module(configure=cosine(T))).global_step < T
+    monitor = ScalingLawMonitor(stop=rule, verbose=False)
+    assert fit(monitor, module=scripted_module(configure=configure)).global_step == T
+    assert monitor.forecast is not None
+    assert not monitor.forecast.schedule_known
