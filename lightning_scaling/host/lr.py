@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau, SequentialLR
 from torch.utils.data import DataLoader
 
+from lightning_scaling.host.by_hand import habit
 from lightning_scaling.host.calendar import Calendar
 from lightning_scaling.host.shadow import ShadowOptimizer, random_states_kept, shadow_modules
 
@@ -50,7 +51,9 @@ class RatesAhead:
     why: str
 
 
-def rates_ahead(trainer: Any, pl_module: Any, n: int, *, batches: int | None = None) -> RatesAhead:
+def rates_ahead(
+    trainer: Any, pl_module: Any, n: int, *, batches: int | None = None, step: int = 0, per_batch: float | None = None
+) -> RatesAhead:
     """Find the learning rates of the next n optimizer steps; call it between two batches.
 
     Schedulers are stepped as Lightning steps them: those of interval "step" after an optimizer step whose batch,
@@ -58,6 +61,9 @@ def rates_ahead(trainer: Any, pl_module: Any, n: int, *, batches: int | None = N
     frequency-th epoch. The rate is the one of the first optimizer's first parameter group, and stands for those of all
     groups: it is known only where each of them, in parts of its own highest rate ahead, goes nearly the same way. A
     group whose rate stays 0 takes no part.
+
+    In manual optimization Lightning steps no scheduler and does not heed intervals: there a schedule is known once the
+    scheduler has been stepped as often as the optimizer, or once per epoch.
 
     What no replay can know is reported as unknown: ``ReduceLROnPlateau``, an overridden ``lr_scheduler_step``, a
     scheduler that cannot be copied, holds a module or data, or ends early. A rate that is set by hand shows only as it
@@ -69,6 +75,8 @@ def rates_ahead(trainer: Any, pl_module: Any, n: int, *, batches: int | None = N
         pl_module: Its module.
         n: Optimizer steps to look ahead [steps].
         batches: Batches per epoch where the data has no length and an earlier epoch was counted.
+        step: Optimizer steps done; needed in manual optimization only [steps].
+        per_batch: Optimizer steps per batch in manual optimization [1], None where that is not known.
 
     Returns:
         The rates in the optimizer's unit. Up to ``MAX_REPLAYED`` scheduler steps they are exact; of longer schedules
@@ -85,9 +93,34 @@ def rates_ahead(trainer: Any, pl_module: Any, n: int, *, batches: int | None = N
         return RatesAhead(np.full(n, float(trainer.optimizers[0].param_groups[0]["lr"])), "constant")
 
     calendar = Calendar.of(trainer, batches)
+    if not getattr(pl_module, "automatic_optimization", True):
+        return _rates_by_hand(trainer, pl_module, calendar, n, step, per_batch)
     if calendar.batches is None and any(c.interval == "epoch" or c.frequency != 1 for c in configs):
         return RatesAhead(None, "the length of an epoch is not known yet")
     return _guarded(configs, lambda: _replay(trainer, pl_module, configs, _calls(calendar, configs, n)))
+
+
+def _rates_by_hand(
+    trainer: Any, pl_module: Any, calendar: Calendar, n: int, step: int, per_batch: float | None
+) -> RatesAhead:
+    """Replay schedulers that a module steps by hand, as often as it has stepped them so far."""
+    schedulers = [c.scheduler for c in trainer.lr_scheduler_configs]
+    habits = [habit(trainer, scheduler, step) for scheduler in schedulers]
+    if None in habits:
+        return RatesAhead(None, "manual optimization has not shown a scheduler step per optimizer step or epoch")
+    configs: list[Any] = [
+        SimpleNamespace(scheduler=s, interval=interval, frequency=1)
+        for s, interval in zip(schedulers, habits, strict=True)
+    ]
+    each = np.ones(n, dtype=np.int8)
+    last = each
+    if "epoch" in habits:
+        if calendar.batches is None or per_batch is None:
+            return RatesAhead(None, "the length of an epoch is not known yet")
+        at = calendar.batch + np.arange(1, n + 2) / per_batch  # batches from the start of this epoch
+        last = np.diff(np.ceil(at / calendar.batches - 1e-9)).astype(np.int8)
+    calls = [each if c.interval == "step" else last for c in configs]
+    return _guarded(configs, lambda: _replay(trainer, pl_module, configs, calls))
 
 
 def scheduler_rates(scheduler: Any, n: int) -> RatesAhead:
