@@ -42,6 +42,11 @@ class Course:
         """Whether ``max_time`` ends the run."""
         return self._by_time is not None
 
+    @property
+    def is_estimated(self) -> bool:
+        """Whether the planned end is an estimate from the rhythm of manual optimization."""
+        return bool(self._rhythm.marks) and self._settings.horizon is None and self.plan.end.step is not None
+
     def begin(self, trainer: Any, pl_module: Any, step: int) -> None:
         """Plan a run that begins or goes on after a step; one that cannot be planned is recorded all the same."""
         try:
@@ -61,8 +66,12 @@ class Course:
         """Plan anew if the planned end has moved; return whether it has."""
         if self._settings.horizon is not None:
             return False
-        end = planned_end(trainer, step=step, batches=self._batches, by_time=self._by_time)
-        moved: bool = end.step != self.plan.end.step
+        end = planned_end(trainer, step=step, batches=self._batches, by_time=self._by_time, rhythm=self._rhythm).step
+        known = self.plan.end.step
+        if pl_module.automatic_optimization or known is None or end is None:
+            moved: bool = end != known
+        else:  # an estimate: one that is nearly right is kept, and a run that is over has no new one
+            moved = end > step and (step >= known or abs(end - known) > TOLERANCE * known)
         if moved:
             self._make(trainer, pl_module, step)
         return moved

@@ -108,12 +108,12 @@ def _rates_by_hand(
     habits = [habit(trainer, scheduler, step) for scheduler in schedulers]
     if None in habits:
         return RatesAhead(None, "manual optimization has not shown a scheduler step per optimizer step or epoch")
-    configs: list[Any] = [
+    configs = [
         SimpleNamespace(scheduler=s, interval=interval, frequency=1)
         for s, interval in zip(schedulers, habits, strict=True)
     ]
-    each = np.ones(n, dtype=np.int8)
-    last = each
+    each: IntArray = np.ones(n, dtype=np.int8)
+    last: IntArray = each
     if "epoch" in habits:
         if calendar.batches is None or per_batch is None:
             return RatesAhead(None, "the length of an epoch is not known yet")

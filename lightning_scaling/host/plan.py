@@ -66,7 +66,7 @@ def make_plan(
     if settings.horizon is not None:
         end = PlannedEnd(settings.horizon, "as given")
     else:
-        end = planned_end(trainer, step=step, batches=batches, by_time=by_time)
+        end = planned_end(trainer, step=step, batches=batches, by_time=by_time, rhythm=rhythm)
     if end.step is None or end.step <= step:
         return Plan(end, None, "no steps ahead")
     if settings.rates is not None:

@@ -170,7 +170,8 @@ class Session:
             metric.recorder.land()
             self._refitting.metric(trainer, self.tracker.step)
         metric.recorder.flush()
-        if settled := self.course.ends_by_time and time_is_up(trainer):
+        ran_out = self.course.ends_by_time and time_is_up(trainer)
+        if settled := ran_out or (self.course.is_estimated and together and not trainer.should_stop):
             self.course.settle(self.tracker.step)
         self._refitting.last(trainer, self.tracker.step, settled=settled, stopped=self.stopped_by is not None)
         if self.memory is not None:
