@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from lightning_scaling import Converged, Diverged, RunStore, ScalingWarning, TargetUnreachable, live
-from tests.trainers import law
+from tests.trainers import apart, law
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
@@ -65,9 +65,16 @@ class Zeros(torch.utils.data.Dataset[Any]):
 
 
 def train(
-    folder: Path, *callbacks: Any, model: Any = None, resume: str | None = None, n: int = 10_000, **settings: Any
+    folder: Path,
+    *callbacks: Any,
+    model: Any = None,
+    resume: str | None = None,
+    n: int = 10_000,
+    optimizers: Any = None,
+    **settings: Any,
 ) -> Any:
     """Train and return the Trainer."""
+    model = model or Scripted()
     chosen = {
         "output_dir": str(folder),
         "max_steps": STEPS,
@@ -82,11 +89,12 @@ def train(
         "disable_tqdm": True,
     } | settings
     trainer = transformers.Trainer(
-        model=model or Scripted(),
+        model=model,
         args=transformers.TrainingArguments(**chosen),
         train_dataset=Zeros(n),
         eval_dataset=Zeros(1),
         callbacks=list(callbacks),
+        optimizers=(None, None) if optimizers is None else optimizers(model),
     )
     trainer.train(resume_from_checkpoint=resume)
     return trainer
@@ -112,6 +120,14 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     assert monitor.curve.L[99] == pytest.approx(law(199), abs=0.06)
     given = [logs["scaling/final_loss"] for logs in seen if "scaling/final_loss" in logs]
     assert given == [r.final_loss.mid for r in monitor.history if r.verdict.usable]
+
+
+def test_groups_on_different_schedules_leave_the_rate_ahead_unknown_and_no_rule_acts(tmp_path: Path) -> None:
+    said: list[str] = []
+    monitor = ScalingLawCallback(TargetUnreachable(loss=1.0), tell=said.append)
+    trainer = train(tmp_path, monitor, optimizers=lambda model: apart(list(model.parameters()), STEPS))
+    assert trainer.state.global_step == STEPS
+    assert "parameter groups are on different schedules: not known" in said[0]
 
 
 def test_it_stops_when_the_target_is_out_of_reach_and_the_resumed_run_goes_on(tmp_path: Path) -> None:

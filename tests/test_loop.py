@@ -29,7 +29,7 @@ from lightning_scaling import (
     Verdict,
     live,
 )
-from tests.trainers import QUIET, cosine, fit, law, scripted_module, watch
+from tests.trainers import QUIET, apart, cosine, fit, law, scripted_module, watch
 
 STEPS = 1000
 
@@ -152,6 +152,14 @@ def test_a_scheduler_that_is_stepped_by_epochs_is_found_out() -> None:
     assert any("the learning rate left its schedule" in text for text in said)
     assert loop.monitor._live.schedule is None
     assert "stepped once per optimizer step" in str(loop.monitor._course.plan)
+
+
+def test_groups_on_different_schedules_leave_the_rate_ahead_unknown_and_no_rule_acts() -> None:
+    loop = Loop(quiet(TargetUnreachable(loss=1.0)))
+    loop.optimizer, loop.scheduler = apart([torch.zeros(1), torch.zeros(1)], STEPS)
+    loop.monitor = quiet(TargetUnreachable(loss=1.0))(loop.scheduler)
+    assert loop.run() == STEPS
+    assert "parameter groups are on different schedules: not known" in str(loop.monitor._course.plan)
 
 
 def test_a_rate_that_is_changed_by_hand_is_found_out() -> None:

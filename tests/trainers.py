@@ -166,6 +166,14 @@ def cosine(horizon: int, warmup: int = 0) -> Callable[[Any], Any]:
     return configure
 
 
+def apart(parameters: list[Any], steps: int) -> Any:
+    """Return (optimizer, scheduler): the first group's rate stays, the second's goes to 0 over the last 15 %."""
+    first, *rest = parameters
+    optimizer = torch.optim.SGD([{"params": [first], "lr": 0.01}, {"params": rest, "lr": 0.1}])
+    factors = [lambda step: 1.0, lambda step: min(1.0, max(steps - step, 0) / (0.15 * steps))]
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+
+
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Return the rows of a file that CSVLogger has written."""
     return list(csv.DictReader(path.read_text().splitlines()))

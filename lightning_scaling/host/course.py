@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from lightning_scaling.host.by_hand import Habit, Rhythm, habit
 from lightning_scaling.host.horizon import PlannedEnd, planned_end
 from lightning_scaling.host.losses import Losses
 from lightning_scaling.host.pace import TOLERANCE, Pace
@@ -33,15 +34,26 @@ class Course:
         self._batches: int | None = state.get("batches")  # per epoch, as counted in the last one
         self._by_time: int | None = state.get("by_time")  # where max_time will end the run, as far as can be told
         self._pace = Pace()
+        self._rhythm = Rhythm(state.get("rhythm", ()))
+        self._habits: list[Habit | None] = []  # how often the schedulers are stepped by hand
 
     @property
     def ends_by_time(self) -> bool:
         """Whether ``max_time`` ends the run."""
         return self._by_time is not None
 
+    @property
+    def is_estimated(self) -> bool:
+        """Whether the planned end is an estimate from the rhythm of manual optimization."""
+        return bool(self._rhythm.marks) and self._settings.horizon is None and self.plan.end.step is not None
+
     def begin(self, trainer: Any, pl_module: Any, step: int) -> None:
         """Plan a run that begins or goes on after a step; one that cannot be planned is recorded all the same."""
         try:
+            if not pl_module.automatic_optimization:
+                if not self._rhythm.marks:
+                    self._rhythm.note(trainer, step)
+                self._habits = _habits(trainer, step)
             self._make(trainer, pl_module, step)
         except Exception as error:  # other ranks count on this one
             self.plan = Plan(PlannedEnd(None, f"{type(error).__name__}: {error}"), None, "")
@@ -54,8 +66,12 @@ class Course:
         """Plan anew if the planned end has moved; return whether it has."""
         if self._settings.horizon is not None:
             return False
-        end = planned_end(trainer, step=step, batches=self._batches, by_time=self._by_time)
-        moved: bool = end.step != self.plan.end.step
+        end = planned_end(trainer, step=step, batches=self._batches, by_time=self._by_time, rhythm=self._rhythm).step
+        known = self.plan.end.step
+        if pl_module.automatic_optimization or known is None or end is None:
+            moved: bool = end != known
+        else:  # an estimate: one that is nearly right is kept, and a run that is over has no new one
+            moved = end > step and (step >= known or abs(end - known) > TOLERANCE * known)
         if moved:
             self._make(trainer, pl_module, step)
         return moved
@@ -74,6 +90,21 @@ class Course:
         self._by_time = max(found, step + 1)
         moved = self.follow_end(trainer, pl_module, step)
         return f"Step {step}: {self.plan}." if moved and known is None else ""
+
+    def follow_hand(self, trainer: Any, pl_module: Any, step: int) -> str:
+        """After a step of manual optimization, plan anew if it is in another rhythm than was planned with.
+
+        Returns:
+            What is to be said of it, nothing where the plan is known no better than before.
+        """
+        if pl_module.automatic_optimization:
+            return ""
+        self._rhythm.note(trainer, step)
+        habits, known = _habits(trainer, step), self.plan.end.step
+        changed, self._habits = habits != self._habits, habits
+        if not self.follow_end(trainer, pl_module, step) and changed:
+            self._make(trainer, pl_module, step)
+        return f"Step {step}: {self.plan}." if known is None and self.plan.end.step is not None else ""
 
     def follow_rate(self, trainer: Any, pl_module: Any, step: int) -> str:
         """Hold the rate in use against the planned one; plan again once, then believe no plan any more.
@@ -97,16 +128,29 @@ class Course:
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain numbers."""
-        return {"distrust": self._distrust, "batches": self._batches, "by_time": self._by_time}
+        return {"distrust": self._distrust, "batches": self._batches, "by_time": self._by_time} | (
+            {"rhythm": self._rhythm.marks} if self._rhythm.marks else {}
+        )
 
     def _make(self, trainer: Any, pl_module: Any, step: int, *, trust_plan: bool = True) -> None:
         steps = self._losses.steps
         past = past_rates(step, steps.live.schedule if trust_plan else None, steps.live.peak, steps.curve(None))
         plan = make_plan(
-            trainer, pl_module, self._settings, step=step, past=past, batches=self._batches, by_time=self._by_time
+            trainer,
+            pl_module,
+            self._settings,
+            step=step,
+            past=past,
+            batches=self._batches,
+            by_time=self._by_time,
+            rhythm=self._rhythm,
         )
         if self._distrust > 1:
             plan = Plan(plan.end, None, "learning rate ahead not known (the one in use is not the scheduler's)")
         steps.live.plan(plan.end.step, plan.rates, step=steps.recorder.step)
         self._losses.metric.live.adopt(steps.live)
         self.plan = replace(plan, rates=None)
+
+
+def _habits(trainer: Any, step: int) -> list[Habit | None]:
+    return [habit(trainer, config.scheduler, step) for config in trainer.lr_scheduler_configs]

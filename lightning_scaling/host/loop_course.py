@@ -7,8 +7,9 @@ from dataclasses import replace
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_scaling.describe import describe_rates
+from lightning_scaling.host.by_hand import steps_taken
 from lightning_scaling.host.horizon import PlannedEnd
-from lightning_scaling.host.plan import Plan, scheduler_plan, steps_taken
+from lightning_scaling.host.plan import Plan, scheduler_plan
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.recorder import CurveRecorder

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.describe import describe_rates
+from lightning_scaling.host.by_hand import Rhythm, steps_taken
 from lightning_scaling.host.horizon import PlannedEnd, planned_end
 from lightning_scaling.host.lr import rates_ahead, scheduler_rates
 from lightning_scaling.host.settings import Settings
@@ -48,6 +49,7 @@ def make_plan(
     past: FloatArray | None,
     batches: int | None,
     by_time: int | None = None,
+    rhythm: Rhythm | None = None,
 ) -> Plan:
     """Plan a run between two of its batches.
 
@@ -59,16 +61,18 @@ def make_plan(
         past: Learning rate of those steps [unit of the optimizer], None where it was not recorded.
         batches: Batches per epoch where the data has no length and an earlier epoch was counted.
         by_time: Estimate of the step at which ``max_time`` will end the run [steps].
+        rhythm: How often manual optimization steps.
     """
     if settings.horizon is not None:
         end = PlannedEnd(settings.horizon, "as given")
     else:
-        end = planned_end(trainer, step=step, batches=batches, by_time=by_time)
+        end = planned_end(trainer, step=step, batches=batches, by_time=by_time, rhythm=rhythm)
     if end.step is None or end.step <= step:
         return Plan(end, None, "no steps ahead")
     if settings.rates is not None:
         return Plan(end, settings.rates, describe_rates(settings.rates))
-    ahead = rates_ahead(trainer, pl_module, end.step - step, batches=batches)
+    per_batch = None if rhythm is None else rhythm.per_batch
+    ahead = rates_ahead(trainer, pl_module, end.step - step, batches=batches, step=step, per_batch=per_batch)
     if ahead.rates is None:
         return Plan(end, None, f"learning rate ahead not known ({ahead.why}; give lr_schedule=…)")
     rates = np.concatenate([np.full(step, ahead.rates[0]) if past is None else past, ahead.rates])
@@ -96,11 +100,6 @@ def scheduler_plan(scheduler: Any, end: PlannedEnd, schedule: LRSchedule | None,
     past = past_rates(done, schedule, peak, curve)
     rates = np.concatenate([np.full(done, ahead.rates[0]) if past is None else past, ahead.rates])
     return Plan(end, rates, describe_rates(rates)) if rates.max() > 0.0 else Plan(end, None, f"{unknown} (it is 0)")
-
-
-def steps_taken(scheduler: Any) -> int:
-    """Return how often a scheduler of torch has been stepped, 0 where it does not say."""
-    return max(int(getattr(scheduler, "last_epoch", 0)), 0)
 
 
 def past_rates(step: int, schedule: LRSchedule | None, peak: float, curve: LossCurve) -> FloatArray | None:

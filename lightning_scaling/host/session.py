@@ -170,7 +170,8 @@ class Session:
             metric.recorder.land()
             self._refitting.metric(trainer, self.tracker.step)
         metric.recorder.flush()
-        if settled := self.course.ends_by_time and time_is_up(trainer):
+        ran_out = self.course.ends_by_time and time_is_up(trainer)
+        if settled := ran_out or (self.course.is_estimated and together and not trainer.should_stop):
             self.course.settle(self.tracker.step)
         self._refitting.last(trainer, self.tracker.step, settled=settled, stopped=self.stopped_by is not None)
         if self.memory is not None:
@@ -252,6 +253,7 @@ class Session:
         if self.settings.tokens_per_step is None and not trainer.is_last_batch:
             self._measure(trainer, pl_module, batch)
         due = losses.steps.is_due()  # before a new plan moves the next forecast on
+        self._teller.say(trainer, self.course.follow_hand(trainer, pl_module, step))
         self._teller.say(trainer, self.course.follow_rate(trainer, pl_module, step))
         follow_clock = self.course.follow_clock
         self._forecast(trainer, due, lambda: self._teller.say(trainer, follow_clock(trainer, pl_module, step)))
@@ -283,6 +285,10 @@ class Session:
     def _introduce(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         """Say once what was found; only after the first step do lazy modules and the batch size show."""
         self._introduced = True
+        if self._thinks and not self.muted:
+            self.course.follow_hand(trainer, pl_module, self.tracker.step)
+            if not self.across_ranks and not pl_module.automatic_optimization:
+                self._fetching.plan(self.tracker.step)
         settings, live, found = self.settings, self.losses.main.live, None
         for series in (self.losses.main, self.losses.beside):
             self._teller.offer(trainer, series, series.live.values())  # what a resumed run knows already

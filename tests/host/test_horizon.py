@@ -10,6 +10,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch.utils.data import DataLoader
 
+from lightning_scaling.host.by_hand import Rhythm
 from lightning_scaling.host.calendar import Calendar
 from lightning_scaling.host.horizon import planned_end
 from tests.trainers import QUIET, REPEATS_A_BATCH, Unsized, loader, scripted_module, trainer, watch
@@ -98,6 +99,17 @@ def test_unknown_end(settings: dict[str, Any]) -> None:
 
 
 def test_manual_optimization_counts_a_step_of_both_optimizers_once() -> None:
+    class Counts(Probe):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            super().on_train_start(trainer, pl_module)
+            self.rhythm = Rhythm()
+            self.rhythm.note(trainer, 0)
+
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            self.steps = trainer.global_step
+            self.rhythm.note(trainer, self.steps // 2)
+            self.on_the_way.append(planned_end(trainer, step=self.steps // 2, rhythm=self.rhythm).step)
+
     class Two(type(scripted_module())):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
@@ -112,11 +124,12 @@ def test_manual_optimization_counts_a_step_of_both_optimizers_once() -> None:
         def configure_optimizers(self) -> Any:
             return [torch.optim.SGD(self.parameters(), lr=0.1) for _ in range(2)]
 
-    for settings, batches in (({"max_epochs": 2}, 16), ({"max_steps": 10}, 5)):
-        probe = Probe()
+    for settings, batches in (({"max_epochs": 2}, 16), ({"max_steps": 28}, 14)):
+        probe = Counts()
         trainer(probe, **settings).fit(Two(), loader(8))
         assert probe.steps == 2 * batches  # Lightning's count
-        assert probe.at_start == batches
+        assert probe.at_start is None
+        assert probe.on_the_way == [None] * 9 + [batches] * (batches - 9)
 
 
 @pytest.mark.parametrize(

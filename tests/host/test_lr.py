@@ -394,6 +394,41 @@ def test_a_loop_without_a_trainer(name: str, done: int) -> None:
         assert lambda_rates(scheduler, 24) is None
 
 
+@pytest.mark.parametrize("n", [100, 100_000], ids=["replayed", "sampled"])
+def test_groups_stand_for_each_other_only_on_one_schedule(n: int) -> None:
+    def ahead(*factors: Callable[[int], float]) -> Any:
+        optimizer = torch.optim.SGD([{"params": [torch.zeros(1)], "lr": 10.0**-i} for i in range(len(factors))])
+        return scheduler_rates(schedulers.LambdaLR(optimizer, list(factors)), n)
+
+    def down(step: int) -> float:
+        return 1.0 - step / n
+
+    rates = [down(step) for step in range(n)]
+    assert ahead(down, down).rates == pytest.approx(rates, rel=1e-6)
+    assert ahead(down, lambda step: 0.5 * down(step) + 0.005).rates == pytest.approx(rates, rel=1e-6)  # a floor of 1 %
+    assert ahead(down, lambda step: 0.0).rates == pytest.approx(rates, rel=1e-6)  # does not train
+    for other in (lambda step: 1.0, lambda step: max(down(step), 0.1), lambda step: down(step) ** 2):
+        for factors in ((down, other), (other, down), (down, down, other)):
+            found = ahead(*factors)
+            assert found.rates is None
+            assert found.why == "parameter groups are on different schedules: not known"
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_optimizers_stand_for_each_other_only_on_one_schedule(together: bool) -> None:
+    run = standing(lambda o: schedulers.CosineAnnealingLR(o, 8))
+    other = torch.optim.SGD([torch.zeros(1)], lr=0.7)
+    run.optimizers.append(other)
+    if together:
+        scheduler = schedulers.CosineAnnealingLR(other, 8)
+        run.lr_scheduler_configs.append(SimpleNamespace(**vars(run.lr_scheduler_configs[0]) | {"scheduler": scheduler}))
+    found = rates_ahead(run, torch.nn.Linear(1, 1), 8)
+    if together:
+        assert found.rates == pytest.approx([0.05 * (1 + math.cos(math.pi * s / 8)) for s in range(8)])
+    else:
+        assert found.rates is None
+
+
 def test_a_method_of_the_model_as_schedule_copies_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     class Model(torch.nn.Module):
         def __init__(self) -> None:

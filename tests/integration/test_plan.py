@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader
 from lightning_scaling import (
     CurveBuilder,
     ScalingLawMonitor,
+    TargetUnreachable,
     forecast,
 )
-from tests.trainers import QUIET, T, Unsized, cosine, fit, loader, scripted_module, trainer, watch
+from tests.trainers import QUIET, T, Unsized, apart, cosine, fit, loader, scripted_module, trainer, watch
 
 pytestmark = QUIET
 
@@ -123,3 +124,55 @@ def test_a_plateau_scheduler_leaves_the_rate_ahead_unknown(caplog: pytest.LogCap
     assert monitor.forecast is not None
     assert not monitor.forecast.schedule_known
     assert any("ReduceLROnPlateau waits for what the run will do" in r.getMessage() for r in caplog.records)
+
+
+@pytest.mark.parametrize("often", [(1, 5), (4,), (1,), (1, 1)])
+@pytest.mark.parametrize("settings", [{"max_epochs": 2}, {"max_steps": 360}])
+def test_the_end_of_manual_optimization_is_estimated_from_its_rhythm(
+    often: tuple[int, ...], settings: dict[str, int]
+) -> None:
+    """Each optimizer steps in every so many batches: a critic, a generator; or gradients are accumulated by hand."""
+
+    class Manual(type(scripted_module())):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+            self.n = 0
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.n += 1
+            loss = self.layer(batch).mean() * 0.0 + 2.0 + 6.0 * self.n**-0.5
+            self.manual_backward(loss)
+            found = self.optimizers()
+            for optimizer, every in zip(found if isinstance(found, list) else [found], often, strict=True):
+                if self.n % every == 0:
+                    optimizer.step()
+                    optimizer.zero_grad()
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            return [torch.optim.SGD(self.parameters(), lr=0.1) for _ in often]
+
+    monitor = ScalingLawMonitor(verbose=False)
+    runner = trainer(monitor, **settings)
+    runner.fit(Manual(), loader(800 if "max_steps" in settings and often == (4,) else 200))
+    steps = monitor.curve.step
+    assert steps == (runner.global_step if len(often) == 1 else round(runner.global_step / (1 + 1 / often[1])))
+    known = [r for r in monitor.history if r.step > 20]
+    assert len(known) > 5
+    assert all(r.horizon == pytest.approx(steps, rel=0.04) for r in known)
+    assert known[-1].horizon == known[-1].step == steps  # the closing forecast knows where the run has ended
+    assert "estimated" in str(monitor._session.course.plan)
+
+
+def test_groups_on_different_schedules_leave_the_rate_ahead_unknown_and_no_rule_acts() -> None:
+    def configure(module: Any) -> Any:
+        optimizer, scheduler = apart(list(module.parameters()), T)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    rule = TargetUnreachable(loss=1.0)  # out of reach, and stopped for where the rate ahead is known
+    assert fit(ScalingLawMonitor(stop=rule, verbose=False), module=scripted_module(configure=cosine(T))).global_step < T
+    monitor = ScalingLawMonitor(stop=rule, verbose=False)
+    assert fit(monitor, module=scripted_module(configure=configure)).global_step == T
+    assert monitor.forecast is not None
+    assert not monitor.forecast.schedule_known

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from lightning_scaling import (
     ScalingLawMonitor,
     ScalingWarning,
+    TargetUnreachable,
 )
 from tests.trainers import (
     QUIET,
@@ -181,12 +182,45 @@ def test_a_batch_size_that_changes_is_noticed_and_a_short_last_batch_is_not() ->
     assert set(monitor.curve.B.tolist()) == {40, 80}
 
 
-@pytest.mark.parametrize(("interval", "known"), [("step", True), ("epoch", False)])
-def test_schedulers_stepped_by_hand_hold_if_declared_and_are_found_out_if_not(interval: str, known: bool) -> None:
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+@pytest.mark.parametrize(("every", "known"), [(1, True), (3, False), (40, True)])
+def test_schedulers_stepped_by_hand_are_known_by_their_steps_whatever_is_declared(
+    interval: str, every: int, known: bool
+) -> None:
     class Steps(Manual):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             loss = Rising.training_step(self, batch, batch_idx)
             optimizer = self.optimizers()
+            self.manual_backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            if self.n % every == 0:
+                self.lr_schedulers().step()
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.98)
+            return [optimizer], [{"scheduler": scheduler, "interval": interval}]
+
+    monitor, _ = curve_of(Steps(returns=True), max_epochs=6, batches=40)
+    assert ("learning rate ahead not known" in str(monitor._session.course.plan)) != known
+    if known:
+        schedule = monitor._session.losses.steps.live.schedule
+        assert schedule.rate_at([240]) / schedule.rate_at([1]) == pytest.approx(0.98 ** (239 // every), rel=0.03)
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_no_rule_acts_before_a_decay_that_is_stepped_by_hand(interval: str) -> None:
+    class Decays(Rising):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            optimizer = self.optimizers()
+            lr = optimizer.param_groups[0]["lr"]
+            loss = super().training_step(batch, batch_idx) * 0.0 + 2.0 + 6.0 * self.n**-0.5 + 5.0 * lr
             self.manual_backward(loss)
             optimizer.step()
             optimizer.zero_grad()
@@ -195,9 +229,10 @@ def test_schedulers_stepped_by_hand_hold_if_declared_and_are_found_out_if_not(in
 
         def configure_optimizers(self) -> Any:
             optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
-            scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.98)
+            scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1.0, max(600 - k, 0) / 90))
             return [optimizer], [{"scheduler": scheduler, "interval": interval}]
 
-    monitor, _ = curve_of(Steps(returns=True), max_epochs=1, batches=120)
-    assert monitor.forecast is not None
-    assert monitor.forecast.schedule_known == known
+    monitor = ScalingLawMonitor(stop=TargetUnreachable(loss=2.4), verbose=False)
+    runner = trainer(monitor, max_epochs=1)
+    runner.fit(Decays(), loader(600))
+    assert runner.global_step == 600
