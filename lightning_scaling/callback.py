@@ -298,13 +298,15 @@ class ScalingLawMonitor(LightningCallback):
             return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep a state for the start of training; one of another version is ignored with a warning."""
-        if state_dict.get("version") == _VERSION:
+        """Keep a state for the start of training; one of another version or kind is ignored with a warning."""
+        is_ours = isinstance(state_dict, Mapping)
+        if is_ours and state_dict.get("version") == _VERSION:
             self._restored = state_dict
         else:
+            found = repr(state_dict.get("version")) if is_ours else f"a {type(state_dict).__name__}"
             say_warning(
-                f"Expected a ScalingLawMonitor state of version {_VERSION} in the checkpoint, got "
-                f"{state_dict.get('version')!r}, so it is ignored and the curve begins at the present step."
+                f"Expected a ScalingLawMonitor state of version {_VERSION} in the checkpoint, got {found}, so it is "
+                "ignored and the curve begins at the present step."
             )
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:

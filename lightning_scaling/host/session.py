@@ -229,7 +229,7 @@ class Session:
             return int(state["step"]) + behind // max(len(trainer.optimizers), 1)
         except Exception as error:
             say_warning(f"Expected a readable state of ScalingLawMonitor, got {error!r}, so its curve begins anew.")
-            self.losses, self._run_id = self._new_losses(), None
+            self.losses, self._run_id, self._pass_ended_at = self._new_losses(), None, 0
             self.course = Course(self.settings, self.losses, {})
             return None
 

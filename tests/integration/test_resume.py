@@ -86,12 +86,16 @@ def test_stopped_run_that_is_resumed_goes_on(tmp_path: Path) -> None:
     [
         (lambda state: {"version": 99}, "ignored"),
         (lambda state: {"wait_count": 3}, "ignored"),
+        (lambda state: [1, 2, 3], "got a list, so it is ignored"),
+        (lambda state: "hello", "got a str, so it is ignored"),
+        (lambda state: {"version": 1}, "begins anew"),
+        (lambda state: {**state, "stopped_by": 5}, "begins anew"),
         (lambda state: {key: value for key, value in state.items() if key != "recorder"}, "begins anew"),
     ],
-    ids=["newer", "foreign", "damaged"],
+    ids=["newer", "foreign", "list", "text", "empty", "no reason", "damaged"],
 )
 def test_state_that_cannot_be_read_is_ignored_with_a_warning(
-    tmp_path: Path, damage: Callable[[dict[str, Any]], dict[str, Any]], words: str
+    tmp_path: Path, damage: Callable[[dict[str, Any]], Any], words: str
 ) -> None:
     runner = fit(ScalingLawMonitor(verbose=False), steps=100)
     runner.save_checkpoint(tmp_path / "a.ckpt")
