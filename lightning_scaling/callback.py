@@ -90,7 +90,7 @@ class ScalingLawMonitor(LightningCallback):
         name: Prefix of the metrics; tells two monitors of one Trainer apart. Where several of one name watch different
             losses, the metrics of one that watches ``val_loss`` are under ``scaling_val_loss/``, and likewise with any
             key. Two that watch the same loss need a name each: Lightning refuses two callbacks of one ``state_key``.
-        verbose: Whether to print the sentences and the closing table.
+        verbose: Whether to print the sentences and the closing table; that a run is being stopped is said in any case.
         price_per_hour: Price of an hour of all machines together [any money]; with it the quarters of the run also say
             what other ways to go on would cost.
         store: A `RunStore`, or the folder or URL of one, such as ``s3://bucket/runs``. Its finished runs of the same

@@ -310,5 +310,9 @@ class Session:
         if trainer.should_stop or not may_stop(trainer, epochs_done=epochs_done):
             return
         trainer.should_stop = True
-        reason = self.losses.main.live.acts_on
-        self.stopped_by = "" if reason is None else reason.name
+        live = self.losses.main.live
+        self.stopped_by = "" if live.acts_on is None else live.acts_on.name
+        if self._thinks and not self.muted:
+            words = self.losses.named(live.stopped())
+            if not self._refitting.stop_told:
+                self._teller.say(trainer, words, always=True)
