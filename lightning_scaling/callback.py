@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from lightning_scaling.departure import Departure
 from lightning_scaling.errors import say_warning
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.host.series import one_word
-from lightning_scaling.host.session import Session
+from lightning_scaling.host.session import Session, all_begin_at, in_step
 from lightning_scaling.host.settings import Settings, require_held_out
 from lightning_scaling.ledger import ForecastRecord
 from lightning_scaling.store import RunStore
@@ -90,7 +91,7 @@ class ScalingLawMonitor(LightningCallback):
         name: Prefix of the metrics; tells two monitors of one Trainer apart. Where several of one name watch different
             losses, the metrics of one that watches ``val_loss`` are under ``scaling_val_loss/``, and likewise with any
             key. Two that watch the same loss need a name each: Lightning refuses two callbacks of one ``state_key``.
-        verbose: Whether to print the sentences and the closing table.
+        verbose: Whether to print the sentences and the closing table; that a run is being stopped is said in any case.
         price_per_hour: Price of an hour of all machines together [any money]; with it the quarters of the run also say
             what other ways to go on would cost.
         store: A `RunStore`, or the folder or URL of one, such as ``s3://bucket/runs``. Its finished runs of the same
@@ -169,6 +170,12 @@ class ScalingLawMonitor(LightningCallback):
         self._restored: Mapping[str, Any] | None = None
         self._active = False  # between the first batch and the end of a fit
         self._has_warned = False
+        self._trainer: weakref.ref[Any] | None = None  # that of the session
+        self._is_loaded = False  # from a checkpoint since the last fit, with or without a state of ours
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what cannot be pickled; a copy belongs to no Trainer yet."""
+        return {**self.__dict__, "_trainer": None}
 
     @property
     def forecast(self) -> Forecast | None:
@@ -222,13 +229,23 @@ class ScalingLawMonitor(LightningCallback):
         self._active = False
         if trainer.fast_dev_run:
             return
-        state = self._restored if self._restored is not None else self.state_dict()
-        self._restored = None
+        state, session, failure = self._known(trainer), None, None
+        self._restored, self._is_loaded = None, False
         try:
-            self._session = Session(trainer, pl_module, self._settings_in(trainer), state, rank_zero_info)
-            self._active = True
+            session = Session(trainer, pl_module, self._settings_in(trainer), state, rank_zero_info)
         except Exception as error:
-            self._fail(error)
+            failure = error
+        begin = None if session is None else session.tracker.step
+        try:
+            # Here no rank waits for one that has no session; later each of them takes part whatever fails.
+            if in_step(trainer, self._settings) and not all_begin_at(begin, trainer):
+                session, failure = None, failure or RuntimeError("another rank cannot, or is at another step")
+        except Exception as error:
+            session, failure = None, error
+        if session is not None:
+            self._session, self._trainer, self._active = session, weakref.ref(trainer), True
+        elif failure is not None:
+            self._fail(failure)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Note that the training data begins anew."""
@@ -255,9 +272,15 @@ class ScalingLawMonitor(LightningCallback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Take the loss of a batch, and do what is due after an optimizer step."""
         if self._active and self._session is not None:
+            session = self._session
             try:
-                if self._session.tracker.batch_end(trainer, outputs):
-                    self._session.step_ended(trainer, pl_module, batch)
+                stepped = session.tracker.batch_end(trainer, outputs)
+            except Exception as error:
+                self._fail(error)
+                stepped = self._active and session.count(trainer, pl_module)
+            try:
+                if stepped:
+                    session.step_ended(trainer, pl_module, batch)
             except Exception as error:
                 self._fail(error)
 
@@ -298,17 +321,20 @@ class ScalingLawMonitor(LightningCallback):
             return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep a state for the start of training; one of another version is ignored with a warning."""
-        if state_dict.get("version") == _VERSION:
+        """Keep a state for the start of training; one of another version or kind is ignored with a warning."""
+        is_ours = isinstance(state_dict, Mapping)
+        if is_ours and state_dict.get("version") == _VERSION:
             self._restored = state_dict
         else:
+            found = repr(state_dict.get("version")) if is_ours else f"a {type(state_dict).__name__}"
             say_warning(
-                f"Expected a ScalingLawMonitor state of version {_VERSION} in the checkpoint, got "
-                f"{state_dict.get('version')!r}, so it is ignored and the curve begins at the present step."
+                f"Expected a ScalingLawMonitor state of version {_VERSION} in the checkpoint, got {found}, so it is "
+                "ignored and the curve begins at the present step."
             )
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Take the state of a monitor that watched another loss, where there is one and nobody else goes on with it."""
+        self._is_loaded = True
         states = checkpoint.get("callbacks") or {}
         if self.state_key in states or self._settings.name != "scaling" or self._is_guest:
             return
@@ -316,6 +342,22 @@ class ScalingLawMonitor(LightningCallback):
         left = [key for key in map(str, states) if key == _KEY or key.startswith(f"{_KEY}[monitor=")]
         if len(left) == 1 and left[0] not in claimed and isinstance(states[left[0]], dict):
             self.load_state_dict(states[left[0]])
+
+    def _known(self, trainer: Any) -> Mapping[str, Any]:
+        """Return the state to go on from: that of the checkpoint, or of the last fit if this Trainer goes on with it.
+
+        Otherwise nothing tells whose steps were done before this fit.
+        """
+        if self._restored is not None or self._session is None:
+            return self._restored or {}
+        if self._trainer is not None and self._trainer() is trainer and not self._is_loaded:
+            return self.state_dict()
+        if trainer.global_step > 0:
+            say_warning(
+                "Expected a state of ScalingLawMonitor in the checkpoint that this run goes on from, got none, and "
+                "what it knows may be another run's, so the curve begins at the present step."
+            )
+        return {}
 
     def _settings_in(self, trainer: Any) -> Settings:
         """Return the settings, with a name of its own where another monitor of this Trainer has the same."""

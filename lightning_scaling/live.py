@@ -70,6 +70,7 @@ class LiveForecast:
         acts_on: The reason of that rule.
         alarm: Tells when the losses leave their forecast.
         at_quarter: Whether the newest forecast is the first after a quarter of the run.
+        held_by: What a stop waits for, such as ``"min_steps = 700"``; nothing where it may act.
     """
 
     def __init__(
@@ -97,6 +98,8 @@ class LiveForecast:
         self.acts_on: Reason | None = None
         self._passed = 0
         self.at_quarter = False
+        self.held_by = ""
+        self._acting: Advice | None = None  # that of the rule that acts, or did last
         self._said = (Action.WAIT, Reason.NO_FORECAST, False)  # goes without saying
 
     def plan(self, horizon: int | None, rates: FloatArray | None, *, step: int = 0) -> None:
@@ -176,7 +179,13 @@ class LiveForecast:
         held = self.schedule if found.horizon is not None else None
         self.alarm.arm(found, held, next_refit(found.step, self.horizon, self._refits) - found.step)
         self.advice = advise(self.forecast, self._rules)
-        self.wants_stop = self._may_act(found.step)
+        stops = [a for a in (rule.judge(found) for rule in self._rules) if a.action is Action.STOP]
+        binding = [a for a in stops if a.reason.name not in self._overruled]
+        self.wants_stop = self._may_act(found.step, binding)
+        if self.wants_stop:
+            self.advice = self._acting
+        elif binding:
+            self.advice = binding[0]
         self.next_step = self._look_after(found.step)
         self.sentence = self._spoken()
         said = (self.advice.action, self.advice.reason, self.wants_stop)
@@ -186,8 +195,8 @@ class LiveForecast:
         self._said, self._passed = said, passed
         return changed
 
-    def _may_act(self, step: int) -> bool:
-        """Return whether a rule says stop that may act now.
+    def _may_act(self, step: int, binding: Sequence[Advice]) -> bool:
+        """Return whether one of the rules that say stop, none of them overruled, may act now.
 
         A broken run is stopped at once. Any other stop must stand at a second look, because a rule that looks many
         times at 95 % would fire far more often than 5 % of the times, and later where a law has failed before; it must
@@ -197,8 +206,7 @@ class LiveForecast:
         assert self.forecast is not None
         if self.horizon is not None and step >= self.horizon:
             return False  # it ends by itself
-        stops = [a for a in (rule.judge(self.forecast) for rule in self._rules) if a.action is Action.STOP]
-        reasons = {a.reason for a in stops if a.reason.name not in self._overruled}
+        reasons = {a.reason for a in binding}
         lasting = bool(reasons - {Reason.DIVERGED}) and self.forecast.schedule_known
         if not lasting:
             self._stop_since = None
@@ -208,13 +216,15 @@ class LiveForecast:
             # A departure may be a spike: it has to be there at two looks. NaN does not go away.
             self._departures += 1
             if self.forecast.verdict is Verdict.DIVERGED or self._departures > 1:
+                self._acting = next(a for a in binding if a.reason is Reason.DIVERGED)
                 self.acts_on = Reason.DIVERGED
                 return True
         else:
             self._departures = 0
         if self._stop_since is None or self.horizon is None or step < self._acts_at(self.horizon):
             return False
-        self.acts_on = next(a.reason for a in stops if a.reason in reasons)
+        self._acting = next(a for a in binding if a.reason is not Reason.DIVERGED)
+        self.acts_on = self._acting.reason
         return True
 
     def _look_after(self, step: int) -> int:
@@ -237,6 +247,8 @@ class LiveForecast:
         assert self.advice is not None
         if self.advice.action is not Action.STOP:
             return self.advice.sentence
+        if self.wants_stop and self.held_by:
+            return f"{self.advice.sentence} The stop waits for {self.held_by}."
         if self.wants_stop:
             return f"{self.advice.sentence} The run is being stopped."
         if self._stop_since is None:
@@ -272,6 +284,14 @@ class LiveForecast:
         """Let a reason to stop advise only from now on: a run that it has stopped was resumed on purpose."""
         self._overruled.add(reason)
         self.wants_stop = False  # until the next look
+
+    def stopped(self) -> str:
+        """Note that the run is stopped now, for the reason `acts_on`; return the sentence that says so."""
+        if self._acting is not None:  # what was found after the wish to stop was sent to other ranks changes nothing
+            self.advice, self.wants_stop = self._acting, True
+        self.held_by = ""
+        self.sentence = f"{'' if self.advice is None else self.advice.sentence} The run is being stopped.".strip()
+        return self.sentence
 
     def reading(self) -> str | None:
         """Return the short live reading, for example ``"1.873±0.021"``; None before there is something to say."""
@@ -363,6 +383,7 @@ class LiveForecast:
             self.advice = Advice(Action[action], Reason[reason], sentence, dict(evidence))
             self.acts_on = None if state.get("acts_on") is None else Reason[state["acts_on"]]
             self.wants_stop = self.acts_on is not None
+            self._acting = self.advice if self.wants_stop else None
             self._said = (self.advice.action, self.advice.reason, self.wants_stop)
         self._overruled = set(state["overruled"])
         self._alarms = int(state["alarms"])

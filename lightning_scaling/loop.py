@@ -168,21 +168,16 @@ class LoopMonitor(Readings):
         """Go on from a `state_dict`; a rule that had stopped the run advises only from here on.
 
         Raises:
-            ValueError: If the state is of another version.
+            ValueError: If the state is of another version, or no state of a `LoopMonitor`; nothing is changed then.
         """
-        if not state_dict:  # of a monitor that had failed
+        if isinstance(state_dict, Mapping) and not state_dict:  # of a monitor that had failed
             return
-        if state_dict.get("version") != _VERSION:
-            raise ValueError(
-                f"Expected a LoopMonitor state of version {_VERSION}, got {state_dict.get('version')!r}, so go on "
-                "without it: the curve then begins at the present step."
-            )
+        step, distrust, stopped_by = _readable(state_dict)
         self._live.load_state_dict(state_dict["live"])
         self._recorder.load_state_dict(state_dict["recorder"])
-        self._step = int(state_dict["step"])
-        self._course.distrust = int(state_dict.get("distrust", 0))
-        if state_dict["stopped_by"] is not None:
-            self._live.overrule(state_dict["stopped_by"])
+        self._step, self._course.distrust = step, distrust
+        if stopped_by is not None:
+            self._live.overrule(stopped_by)
         self._run_id, self._memory = state_dict.get("run_id"), None
         self._course.renew(self._step)
         self._fetching.plan(self._step)
@@ -297,6 +292,23 @@ class LoopMonitor(Readings):
                     f"Expected to follow the loss, got {type(error).__name__}: {error}, so LoopMonitor is quiet from "
                     "here on; training is not affected."
                 )
+
+
+def _readable(state: Any) -> tuple[int, int, str | None]:
+    """Return step, distrust and stopping reason of a state, after both of its large parts were read for trial."""
+    without = "so go on without it: the curve then begins at the present step."
+    found = repr(state.get("version")) if isinstance(state, Mapping) else f"a {type(state).__name__}"
+    if not isinstance(state, Mapping) or state.get("version") != _VERSION:
+        raise ValueError(f"Expected a LoopMonitor state of version {_VERSION}, got {found}, {without}")
+    try:
+        LiveForecast().load_state_dict(state["live"])
+        CurveRecorder().load_state_dict(state["recorder"])
+        stopped_by = state["stopped_by"]
+        if not isinstance(stopped_by, str | None):
+            raise TypeError(f"stopped_by={stopped_by!r}")
+        return int(state["step"]), int(state.get("distrust", 0)), stopped_by
+    except Exception as error:
+        raise ValueError(f"Expected a readable LoopMonitor state, got {error!r}, {without}") from error
 
 
 def _together(across_ranks: bool | None, rules: tuple[StopRule, ...]) -> bool:

@@ -357,6 +357,20 @@ def test_a_state_of_another_version_is_refused() -> None:
         LoopMonitor(tell=None).load_state_dict({"version": 7})
 
 
+@pytest.mark.parametrize("state", [[1], "hello", 7, {"version": 1}, "damaged"])
+def test_a_state_that_is_none_is_refused_and_changes_nothing(state: Any) -> None:
+    whole, other = LoopMonitor(100, tell=None), LoopMonitor(100, tell=None)
+    for step in range(1, 51):
+        whole.step(law(step))
+    if state == "damaged":
+        state = whole.state_dict() | {"recorder": None}
+    with pytest.raises(ValueError, match="Expected a (readable )?LoopMonitor state"):
+        other.load_state_dict(state)
+    other.step(law(1))
+    assert other.curve.S.tolist() == [1]
+    assert not other.history
+
+
 @pytest.mark.parametrize("broken", ["forecast", "loss", "tell", "numbering"])
 def test_a_failure_is_warned_of_once_and_the_loop_goes_on(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     losses: Iterator[Any] = (torch.tensor(law(s)) for s in itertools.count(1))

@@ -10,8 +10,9 @@ from lightning_scaling.host.herald import Herald
 from lightning_scaling.host.losses import Losses
 from lightning_scaling.host.memory import Memory
 from lightning_scaling.host.series import Series
-from lightning_scaling.host.steps import logged_step
+from lightning_scaling.host.steps import logged_step, may_stop
 from lightning_scaling.host.teller import Teller
+from lightning_scaling.units import thousands
 
 
 class Refitting:
@@ -28,6 +29,7 @@ class Refitting:
     Attributes:
         N: Non-embedding parameters, None where not known.
         stop_asked: Whether a rule asks to stop, as far as this rank has heard.
+        stop_told: Whether it has been said that the run is being stopped.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Refitting:
     ) -> None:
         self.N: float | None = None
         self.stop_asked = False
+        self.stop_told = False
         self._losses = losses
         self._teller = teller
         self._memory = memory
@@ -98,6 +101,8 @@ class Refitting:
     def _refit(self, trainer: Any, series: Series, step: int, *, logged_at: int) -> None:
         losses, main, teller = self._losses, self._losses.main.live, self._teller
         curve = losses.curve(series, self.N)
+        if series is losses.main:
+            main.held_by = _held_by(trainer)
         changed = series.live.refit(curve)
         teller.log(trainer, series, logged_at)
         if self._across_ranks:
@@ -111,5 +116,21 @@ class Refitting:
             if self._memory is not None:
                 self._memory.keep(main, curve)
             more = self._advisor.renew(main, curve, step=step) if main.at_quarter else ""
-            teller.say(trainer, losses.sentence() if changed else "")
+            told = teller.say(trainer, losses.sentence() if changed else "")
+            self.stop_told = main.wants_stop and not main.held_by and (told or self.stop_told)
             teller.say(trainer, losses.named(more) if more else "")
+
+
+def _held_by(trainer: Any) -> str:
+    """Return what a stop would have to wait for, nothing where it may act."""
+    if may_stop(trainer, epochs_done=trainer.current_epoch):
+        return ""
+    steps, epochs = trainer.min_steps, trainer.min_epochs
+    return " and ".join(
+        f"{name} = {thousands(least)}"
+        for name, least, done in (
+            ("min_steps", steps, trainer.global_step),
+            ("min_epochs", epochs, trainer.current_epoch),
+        )
+        if least and done < least
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from lightning_scaling.curve import LossCurve
@@ -26,6 +27,26 @@ from lightning_scaling.host.teller import Teller
 from lightning_scaling.live import METRICS
 from lightning_scaling.recorder import CurveRecorder
 from lightning_scaling.refits import BUFFER
+
+
+def in_step(trainer: Any, settings: Settings) -> bool:
+    """Return whether the ranks of a Trainer take the mean of their losses together."""
+    several = settings.across_ranks and trainer.world_size > 1
+    return bool(several and dist.is_available() and dist.is_initialized())
+
+
+def all_begin_at(step: int | None, trainer: Any) -> bool:
+    """Return, on every rank the same, whether all have a session and begin at one step; each waits for the others.
+
+    Args:
+        step: Optimizer steps done, as this rank counts them, None where it has no session [steps].
+        trainer: The Trainer.
+    """
+    known = -1 if step is None else step
+    ends = torch.tensor([known, -known], dtype=torch.int64, device=trainer.strategy.root_device)
+    dist.all_reduce(ends, op=dist.ReduceOp.MIN)
+    first, last = ends.tolist()
+    return bool(first >= 0 and first == -last)
 
 
 class Session:
@@ -51,8 +72,7 @@ class Session:
         tell: Callable[[str], None] = print,
     ) -> None:
         self.settings = settings
-        ranks = settings.across_ranks and trainer.world_size > 1
-        self.across_ranks = ranks and dist.is_available() and dist.is_initialized()
+        self.across_ranks = in_step(trainer, settings)
         self.tracker = StepTracker()
         self.stopped_by: str | None = None
         self._overruled = ""
@@ -109,6 +129,15 @@ class Session:
         finally:
             if self._refitting.stop_asked:
                 self._stop(trainer, epochs_done=trainer.current_epoch)
+
+    def count(self, trainer: Any, pl_module: Any) -> bool:
+        """Count a step whose batch could not be taken in, as other ranks do; return whether one has ended."""
+        tracker, global_step = self.tracker, int(trainer.global_step)
+        if global_step == tracker.global_step:
+            return False
+        tracker.step = global_step if pl_module.automatic_optimization else tracker.step + 1
+        tracker.global_step, tracker.loss, tracker.error = global_step, None, None
+        return True
 
     def epoch_started(self, trainer: Any) -> None:
         """Note that the data begins anew; what the module logged when its last epoch ended is there only now."""
@@ -230,7 +259,7 @@ class Session:
             return int(state["step"]) + behind // max(len(trainer.optimizers), 1)
         except Exception as error:
             say_warning(f"Expected a readable state of ScalingLawMonitor, got {error!r}, so its curve begins anew.")
-            self.losses, self._run_id = self._new_losses(), None
+            self.losses, self._run_id, self._pass_ended_at = self._new_losses(), None, 0
             self.course = Course(self.settings, self.losses, {})
             return None
 
@@ -316,5 +345,9 @@ class Session:
         if trainer.should_stop or not may_stop(trainer, epochs_done=epochs_done):
             return
         trainer.should_stop = True
-        reason = self.losses.main.live.acts_on
-        self.stopped_by = "" if reason is None else reason.name
+        live = self.losses.main.live
+        self.stopped_by = "" if live.acts_on is None else live.acts_on.name
+        if self._thinks and not self.muted:
+            words = self.losses.named(live.stopped())
+            if not self._refitting.stop_told:
+                self._teller.say(trainer, words, always=True)

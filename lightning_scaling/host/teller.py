@@ -63,10 +63,21 @@ class Teller:
         if overruled:
             self.say(trainer, f"The run was stopped before ({overruled}): that advises only from here on.")
 
-    def say(self, trainer: Any, words: str) -> None:
-        """Say something while the run is on, unless there is nothing to say or nobody wants to hear."""
-        if words and self._settings.verbose:
+    def say(self, trainer: Any, words: str, *, always: bool = False) -> bool:
+        """Say something while the run is on, unless there is nothing to say or nobody wants to hear.
+
+        Args:
+            trainer: The Trainer.
+            words: What to say.
+            always: Whether to say it in any case, as it must be said why a run ends.
+
+        Returns:
+            Whether it was said.
+        """
+        said = bool(words) and (always or self._settings.verbose)
+        if said:
             self._outlets.say(trainer, words)
+        return said
 
     def offer(self, trainer: Any, series: Series, values: Sequence[float]) -> None:
         """Offer the numbers of a loss to other callbacks."""

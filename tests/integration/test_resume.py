@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 from collections.abc import Callable
@@ -86,12 +87,16 @@ def test_stopped_run_that_is_resumed_goes_on(tmp_path: Path) -> None:
     [
         (lambda state: {"version": 99}, "ignored"),
         (lambda state: {"wait_count": 3}, "ignored"),
+        (lambda state: [1, 2, 3], "got a list, so it is ignored"),
+        (lambda state: "hello", "got a str, so it is ignored"),
+        (lambda state: {"version": 1}, "begins anew"),
+        (lambda state: {**state, "stopped_by": 5}, "begins anew"),
         (lambda state: {key: value for key, value in state.items() if key != "recorder"}, "begins anew"),
     ],
-    ids=["newer", "foreign", "damaged"],
+    ids=["newer", "foreign", "list", "text", "empty", "no reason", "damaged"],
 )
 def test_state_that_cannot_be_read_is_ignored_with_a_warning(
-    tmp_path: Path, damage: Callable[[dict[str, Any]], dict[str, Any]], words: str
+    tmp_path: Path, damage: Callable[[dict[str, Any]], Any], words: str
 ) -> None:
     runner = fit(ScalingLawMonitor(verbose=False), steps=100)
     runner.save_checkpoint(tmp_path / "a.ckpt")
@@ -127,3 +132,30 @@ def test_fit_twice_goes_on_and_a_new_trainer_begins_anew() -> None:
     trainer(monitor, max_steps=50).fit(scripted_module(), loader(50))
     assert (monitor.curve.S[0], monitor.curve.step) == (1, 50)
     assert monitor.history[-1].horizon == 50
+
+
+@pytest.mark.parametrize("same_trainer", [False, True])
+@pytest.mark.parametrize("steps", [60, 200])
+def test_another_runs_curve_is_not_gone_on_with(tmp_path: Path, steps: int, same_trainer: bool) -> None:
+    other = trainer(max_steps=100)
+    other.fit(scripted_module(lambda s: 9.0), loader(T))
+    other.save_checkpoint(tmp_path / "other.ckpt")
+    monitor = ScalingLawMonitor(verbose=False)
+    runner = fit(monitor, steps=steps)
+    if same_trainer:
+        runner.fit_loop.epoch_loop.max_steps = 300
+    else:
+        runner = trainer(monitor, max_steps=300)
+    with pytest.warns(ScalingWarning, match="may be another run's, so the curve begins at the present step"):
+        runner.fit(scripted_module(lambda s: 9.0), loader(T), ckpt_path=tmp_path / "other.ckpt")
+    assert (monitor.curve.S[0], monitor.curve.step) == (pytest.approx(101, abs=1), 300)
+    assert monitor.curve.L.min() > 8.0
+    assert min(record.step for record in monitor.history) > 100
+
+
+def test_a_monitor_that_has_seen_a_fit_can_be_copied_and_pickled() -> None:
+    monitor = ScalingLawMonitor(verbose=False)
+    module = scripted_module()
+    fit(monitor, steps=50, module=module)
+    assert copy.deepcopy(monitor).curve.S.tolist() == monitor.curve.S.tolist()
+    assert monitor.__getstate__()["_trainer"] is None

@@ -143,3 +143,58 @@ def test_a_stop_of_somebody_else_is_left_standing() -> None:
     assert runner.global_step <= 151
     eager = fit(watch(on_train_batch_start=asks), ScalingLawMonitor(stop=Diverged(), verbose=False))
     assert eager.global_step == 151
+
+
+def test_after_an_overruled_rule_the_advice_names_the_rule_that_stopped_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = TargetUnreachable(loss=1.5)
+    fit(ScalingLawMonitor(stop=target, verbose=False), steps=1000).save_checkpoint(tmp_path / "stopped.ckpt")
+    caplog.clear()
+    monitor = ScalingLawMonitor(stop=[target, Converged(min_gain=0.1)])
+    runner = trainer(monitor, max_steps=1000)
+    with caplog.at_level("INFO"):
+        runner.fit(scripted_module(), loader(1000), ckpt_path=tmp_path / "stopped.ckpt")
+    assert runner.global_step < 1000
+    assert monitor.advice is not None
+    assert monitor.advice.reason is Reason.CONVERGED
+    assert monitor.state_dict()["stopped_by"] == "CONVERGED"
+    assert being_stopped(caplog) == [f"{monitor.advice.sentence} The run is being stopped."]
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+def test_a_stop_is_said_once_and_only_when_nothing_holds_it_back(
+    caplog: pytest.LogCaptureFixture, verbose: bool
+) -> None:
+    monitor = ScalingLawMonitor(stop=TargetUnreachable(loss=1.5), verbose=verbose)
+    said_at: list[int] = []
+    look = watch(on_train_batch_end=lambda self, t, *a: said_at.append(t.global_step) if being_stopped(caplog) else 0)
+    runner = trainer(look, monitor, max_steps=2000, min_steps=450, min_epochs=2)
+    with caplog.at_level("INFO"):
+        runner.fit(scripted_module(), loader(200))
+    assert runner.global_step == 450
+    assert said_at == []  # a look before the monitor's own of that step
+    assert len(being_stopped(caplog)) == 1
+    waits = [r.getMessage() for r in caplog.records if "The stop waits for min_steps = 450" in r.getMessage()]
+    assert bool(waits) is verbose
+
+
+def test_a_wish_to_stop_that_goes_away_is_never_called_a_stop(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        breaks = scripted_module(lambda s: math.nan if 150 <= s < 190 else law(s))
+        assert fit(ScalingLawMonitor(stop=Diverged()), module=breaks, min_steps=300).global_step == T
+    assert "The stop waits for min_steps = 300 and min_epochs = 1." in caplog.text
+    assert not being_stopped(caplog)
+
+
+def test_a_stop_without_sentences_is_said_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    monitor = ScalingLawMonitor(stop=TargetUnreachable(loss=1.5), verbose=False)
+    with caplog.at_level("INFO"):
+        fit(monitor)
+    assert monitor.advice is not None
+    assert being_stopped(caplog) == [f"{monitor.advice.sentence} The run is being stopped."]
+
+
+def being_stopped(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was said that calls the run stopped."""
+    return [r.getMessage() for r in caplog.records if "The run is being stopped" in r.getMessage()]
