@@ -48,7 +48,8 @@ class ScalingLawMonitor(LightningCallback):
     - the loggers once more, with what the run begins with and what became of it, where they keep such things;
     - the same numbers, once known, in ``trainer.callback_metrics``, where ``ModelCheckpoint`` and
       ``EarlyStopping(..., strict=False)`` find them; to keep the best weights monitor ``scaling/loss``, for a forecast
-      of the end can be low early and rise;
+      of the end can be low early and rise. It is there from about a twentieth of the run on, and ``ModelCheckpoint``
+      raises where it looks for it after an earlier validation: let ``every_n_train_steps`` be a tenth of the run;
     - one sentence when the advice changes and at each quarter of the run, there with what it would come to if the
       learning rate fell now (`alternatives`), and at the end a table of the forecasts beside what happened.
 
