@@ -48,7 +48,8 @@ class ScalingLawMonitor(LightningCallback):
     - the loggers once more, with what the run begins with and what became of it, where they keep such things;
     - the same numbers, once known, in ``trainer.callback_metrics``, where ``ModelCheckpoint`` and
       ``EarlyStopping(..., strict=False)`` find them; to keep the best weights monitor ``scaling/loss``, for a forecast
-      of the end can be low early and rise;
+      of the end can be low early and rise. It is there from about a twentieth of the run on, and ``ModelCheckpoint``
+      raises where it looks for it after an earlier validation: let ``every_n_train_steps`` be a tenth of the run;
     - one sentence when the advice changes and at each quarter of the run, there with what it would come to if the
       learning rate fell now (`alternatives`), and at the end a table of the forecasts beside what happened.
 
@@ -277,7 +278,7 @@ class ScalingLawMonitor(LightningCallback):
                 stepped = session.tracker.batch_end(trainer, outputs)
             except Exception as error:
                 self._fail(error)
-                stepped = self._active and session.count(trainer, pl_module)
+                stepped = session.across_ranks and session.count(trainer, pl_module)
             try:
                 if stepped:
                     session.step_ended(trainer, pl_module, batch)
@@ -322,11 +323,12 @@ class ScalingLawMonitor(LightningCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep a state for the start of training; one of another version or kind is ignored with a warning."""
-        is_ours = isinstance(state_dict, Mapping)
-        if is_ours and state_dict.get("version") == _VERSION:
-            self._restored = state_dict
+        state: Any = state_dict  # a foreign checkpoint may hold anything
+        version = state.get("version") if isinstance(state, Mapping) else None
+        if version == _VERSION:
+            self._restored = state
         else:
-            found = repr(state_dict.get("version")) if is_ours else f"a {type(state_dict).__name__}"
+            found = repr(version) if isinstance(state, Mapping) else f"a {type(state).__name__}"
             say_warning(
                 f"Expected a ScalingLawMonitor state of version {_VERSION} in the checkpoint, got {found}, so it is "
                 "ignored and the curve begins at the present step."

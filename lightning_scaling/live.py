@@ -182,7 +182,7 @@ class LiveForecast:
         stops = [a for a in (rule.judge(found) for rule in self._rules) if a.action is Action.STOP]
         binding = [a for a in stops if a.reason.name not in self._overruled]
         self.wants_stop = self._may_act(found.step, binding)
-        if self.wants_stop:
+        if self.wants_stop and self._acting is not None:
             self.advice = self._acting
         elif binding:
             self.advice = binding[0]

@@ -170,7 +170,7 @@ class LoopMonitor(Readings):
         Raises:
             ValueError: If the state is of another version, or no state of a `LoopMonitor`; nothing is changed then.
         """
-        if isinstance(state_dict, Mapping) and not state_dict:  # of a monitor that had failed
+        if state_dict == {}:  # of a monitor that had failed
             return
         step, distrust, stopped_by = _readable(state_dict)
         self._live.load_state_dict(state_dict["live"])

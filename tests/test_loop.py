@@ -364,7 +364,7 @@ def test_a_state_that_is_none_is_refused_and_changes_nothing(state: Any) -> None
         whole.step(law(step))
     if state == "damaged":
         state = whole.state_dict() | {"recorder": None}
-    with pytest.raises(ValueError, match="Expected a (readable )?LoopMonitor state"):
+    with pytest.raises(ValueError, match=r"Expected a (readable )?LoopMonitor state"):
         other.load_state_dict(state)
     other.step(law(1))
     assert other.curve.S.tolist() == [1]

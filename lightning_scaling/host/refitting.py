@@ -53,7 +53,7 @@ class Refitting:
         self._across_ranks = across_ranks
 
     def steps(
-        self, trainer: Any, step: int, due: bool | None = None, before: Callable[[], None] = lambda: None
+        self, trainer: Any, step: int, due: bool | None = None, before: Callable[[], object] = lambda: None
     ) -> None:
         """Forecast the training loss where it is time, and a metric beside it that does not know yet that it broke.
 

@@ -287,7 +287,7 @@ class Session:
         follow_clock = self.course.follow_clock
         self._forecast(trainer, due, lambda: self._teller.say(trainer, follow_clock(trainer, pl_module, step)))
 
-    def _forecast(self, trainer: Any, due: bool | None = None, before: Callable[[], None] = lambda: None) -> None:
+    def _forecast(self, trainer: Any, due: bool | None = None, before: Callable[[], object] = lambda: None) -> None:
         if self._thinks and not self.muted:
             self._refitting.steps(trainer, self.tracker.step, due, before)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_scaling import (
     Action,
@@ -301,3 +303,25 @@ def test_validations_inside_one_optimizer_step_count_once() -> None:
     validate(monitor, steps=20, every=4, batches=160, accumulate_grad_batches=8)
     assert monitor.curve.S.tolist() == list(range(1, 21))
     assert monitor.curve.L == pytest.approx([val_law(s) for s in range(1, 21)])
+
+
+@pytest.mark.parametrize("batches", [7, 100])
+def test_a_checkpoint_of_the_smoothed_loss_beside_early_validations(tmp_path: Path, batches: int) -> None:
+    keep = ModelCheckpoint(tmp_path, monitor="scaling/loss", every_n_train_steps=T // 10)
+    first: list[int] = []
+
+    def look(self: Any, runner: Any, *args: Any) -> None:
+        if "scaling/loss" in runner.callback_metrics and not first:
+            first.append(runner.global_step)
+
+    seen = watch(on_train_batch_start=look)
+    monitor = ScalingLawMonitor(verbose=False)
+    assert validate(monitor, seen, keep, every=5, batches=batches, enable_checkpointing=True).global_step == T
+    assert first == [T // 20]
+    assert str(T) in Path(keep.best_model_path).name
+
+
+def test_a_checkpoint_that_looks_before_the_first_forecast_is_refused_by_lightning(tmp_path: Path) -> None:
+    keep = ModelCheckpoint(tmp_path, monitor="scaling/loss")
+    with pytest.raises(MisconfigurationException, match="could not find the monitored key"):
+        validate(ScalingLawMonitor(verbose=False), keep, every=5, enable_checkpointing=True)
