@@ -295,14 +295,14 @@ def methods(owner: type, without: str = "") -> list[tuple[Any, str]]:
 
 #: What the hooks call in a run with a validation loss.
 IN_A_RUN = [
-    *methods(session.Session, "curve summary mute _stop"),
+    *methods(session.Session, "curve summary mute count _stop"),
     *methods(course.Course, "settle"),
     *methods(refitting.Refitting),
     *methods(teller.Teller, "_hand_over"),
     *methods(Fetching),
     *methods(steps.StepTracker, "before_backward"),
     *methods(CurveRecorder, "curve discard load_state_dict set_batch_size _reduce _heard_of"),
-    *methods(LiveForecast, "due_after _acts_at _agrees overrule load_state_dict"),
+    *methods(LiveForecast, "stopped due_after _acts_at _agrees overrule load_state_dict"),
     *methods(losses.Losses, "find forecasts sentence named set_batch_size load_state_dict"),
     *methods(metrics.LoggedMetric, "load_state_dict"),
     *methods(outlets.Outlets, "log_picture shows_pictures _writer"),
