@@ -8,8 +8,9 @@ from typing import Any
 
 from lightning_scaling.store.sheet import SUFFIX, pack, read_json, unpack
 
-#: Digits kept: of losses and steps far more than their noise leaves, of rates and spreads enough.
-_DIGITS = {"curve": 6, "lr_schedule": 4, "forecasts": 5, "derived": 5, "tags": 4}
+#: Digits kept: of losses, forecasts and steps far more than their noise leaves, of rates and spreads enough. An
+#: interval of fewer digits than the end of its run may hold it where the whole one does not.
+_DIGITS = {"curve": 6, "lr_schedule": 4, "forecasts": 6, "derived": 5, "tags": 4}
 _ROUGH = {"lr": 4, "spread": 3}
 
 

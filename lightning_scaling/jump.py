@@ -82,7 +82,7 @@ def noise_of(rest: FloatArray) -> Noise | None:
     Example:
         >>> noise = noise_of(np.random.default_rng(2).normal(0.0, 0.1, 60))
         >>> round(noise.correlation, 2), round(noise.variance, 3)
-        (0.11, 0.009)
+        (0.09, 0.011)
     """
     M, most = rest.size, _CLIP * math.sqrt(_middle(np.sort(rest**2)) / _MEDIAN_SQUARE)
     if not most > 0.0:
