@@ -20,7 +20,7 @@ from lightning_scaling.fit.rise import Rise
 from lightning_scaling.interval import Interval
 from lightning_scaling.judge import decay_done, decay_sudden, decay_unbounded, judge
 from lightning_scaling.projection import Forecast
-from lightning_scaling.readout import discrete, interval_of, intervals_of, now_final_gain, unknown
+from lightning_scaling.readout import discrete, interval_of, intervals_of, now_final_change, unknown
 from lightning_scaling.schedule import LRSchedule, check_horizon
 from lightning_scaling.siblings.before_start import Unbegun
 from lightning_scaling.siblings.borrow import Borrowed, borrow
@@ -149,9 +149,8 @@ def _read(posterior: Posterior | None, step: int, horizon: int | None, level: fl
     nothing = unknown(level)
     if posterior is None:
         return _Numbers(*(nothing,) * 5)
-    together = now_final_gain(posterior, step, horizon)
-    bounded = replace(together, least=np.array([posterior.least, posterior.least, -np.inf]))
-    present, final, gain = intervals_of(bounded, level)
+    present, final, change = intervals_of(now_final_change(posterior, step, horizon), level)
+    gain = Interval(-change.high, -change.mid, -change.low, level)
     if horizon is None:
         final = gain = nothing
     alpha = discrete(posterior, posterior.alpha, level)

@@ -15,7 +15,7 @@ from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.power import effective_time
 from lightning_scaling.hindsight import Hindsight
 from lightning_scaling.interval import Interval
-from lightning_scaling.readout import discrete, interval_of, joined, now_final_gain, one_of, unknown
+from lightning_scaling.readout import discrete, interval_of, joined, now_final_change, one_of, unknown
 from lightning_scaling.siblings.before_start import Unbegun
 from lightning_scaling.units import thousands
 from lightning_scaling.verdict import Verdict
@@ -232,7 +232,7 @@ class Forecast:
         """
         if not isinstance(self._posterior, Posterior) or self.horizon is None:
             return float("nan")
-        return float(np.clip(1.0 - self._gain.cdf(gain)[0], 0.0, 1.0))
+        return float(np.clip(self._change.cdf(-gain)[0], 0.0, 1.0))
 
     def steps_to(self, loss: float) -> Interval:
         """Forecast the optimizer step at which the expected loss first reaches ``loss``.
@@ -298,12 +298,12 @@ class Forecast:
     @cached_property
     def _final(self) -> GaussianMixture:
         assert self._posterior is not None
-        return one_of(now_final_gain(self._posterior, self.step, self.horizon), 1, self._posterior.least)
+        return one_of(now_final_change(self._posterior, self.step, self.horizon), 1)
 
     @cached_property
-    def _gain(self) -> GaussianMixture:
+    def _change(self) -> GaussianMixture:
         assert self._posterior is not None
-        return one_of(now_final_gain(self._posterior, self.step, self.horizon), 2)
+        return one_of(now_final_change(self._posterior, self.step, self.horizon), 2)
 
     @property
     def parameters(self) -> dict[str, Interval]:

@@ -13,13 +13,13 @@ from lightning_scaling.interval import Interval
 from lightning_scaling.ledger import LAST_PART
 from lightning_scaling.siblings.before_start import Unbegun
 
-__all__ = ["discrete", "interval_of", "intervals_of", "joined", "last_part", "now_final_gain", "one_of", "unknown"]
+__all__ = ["discrete", "interval_of", "intervals_of", "joined", "last_part", "now_final_change", "one_of", "unknown"]
 
 FloatArray = NDArray[np.float64]
 
 
-def now_final_gain(posterior: Posterior | Unbegun, step: int, horizon: int | None) -> GaussianMixture:
-    """Return the loss now, the loss over the last 2 % of the run, and the first minus the second.
+def now_final_change(posterior: Posterior | Unbegun, step: int, horizon: int | None) -> GaussianMixture:
+    """Return the loss now, the loss over the last 2 % of the run, and the second minus the first.
 
     The second is what a log will show, so the noise of the losses that it is the mean of is in it; the other two are of
     expected losses.
@@ -29,11 +29,13 @@ def now_final_gain(posterior: Posterior | Unbegun, step: int, horizon: int | Non
         mixture = posterior.loss([middle])
         nothing = np.full_like(mixture.means, np.nan)
         means, sds = (np.concatenate((nothing, x, nothing), axis=1) for x in (mixture.means, mixture.sds))
-        return GaussianMixture(mixture.weights, means, sds)
-    mixture = posterior.loss([now, middle], combine=[[1.0, 0.0, 1.0], [0.0, 1.0, -1.0]])
+        return GaussianMixture(mixture.weights, means, sds, posterior.least)
+    mixture = posterior.loss([now, middle], combine=[[1.0, 0.0, -1.0], [0.0, 1.0, 1.0]])
     noise = 0.0 if horizon is None else posterior.data.error_of_end(horizon, LAST_PART)
     sds = np.hypot(mixture.sds, [0.0, noise, 0.0])
-    return replace(mixture, sds=sds)
+    # What a loss that stays positive can lose is all that there is of it now.
+    least = posterior.least - np.array([0.0, 0.0, posterior.data.present])
+    return replace(mixture, sds=sds, least=least, stretch=posterior.stretch([0.0, 1.0, -1.0]))
 
 
 def last_part(step: int, horizon: int) -> float:
@@ -44,9 +46,12 @@ def last_part(step: int, horizon: int) -> float:
     return max((1.0 - 0.5 * LAST_PART) * horizon, 0.5 * (step + horizon))
 
 
-def one_of(mixture: GaussianMixture, k: int, least: float = -np.inf) -> GaussianMixture:
+def one_of(mixture: GaussianMixture, k: int) -> GaussianMixture:
     """Return the k-th quantity of a mixture by itself."""
-    return GaussianMixture(mixture.weights, mixture.means[:, k : k + 1], mixture.sds[:, k : k + 1], least)
+    only = slice(k, k + 1)
+    stretch = None if mixture.stretch is None else mixture.stretch.of(mixture.stretch.kind[only])
+    least = np.broadcast_to(mixture.least, mixture.means.shape[1])[only]
+    return GaussianMixture(mixture.weights, mixture.means[:, only], mixture.sds[:, only], least, stretch)
 
 
 def interval_of(mixture: GaussianMixture, level: float, shape: tuple[int, ...] = ()) -> Interval:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
+from lightning_scaling.fit.stretch import Stretch
+
 __all__ = ["GaussianMixture"]
 
 FloatArray = NDArray[np.float64]
@@ -48,10 +50,13 @@ class GaussianMixture:
     means: FloatArray
     sds: FloatArray
     least: float | FloatArray = -np.inf
+    stretch: Stretch | None = None
 
     def cdf(self, x: ArrayLike) -> FloatArray:
         """Return P(quantity <= x) of each quantity [1], shape (P,); ``x`` broadcasts to (P,)."""
         below = self._below
+        if self.stretch is not None:
+            x = self.stretch.undo(np.asarray(x, dtype=np.float64), self._median)
         return np.asarray(np.clip((self._whole_cdf(x) - below) / (1.0 - below), 0.0, 1.0))
 
     def _whole_cdf(self, x: ArrayLike) -> FloatArray:
@@ -74,7 +79,18 @@ class GaussianMixture:
         Args:
             probabilities: Probabilities between 0 and 1 [1], shape (Q,).
         """
-        p = self._below + np.asarray(probabilities, dtype=np.float64)[:, None] * (1.0 - self._below)
+        asked = np.asarray(probabilities, dtype=np.float64)
+        if self.stretch is None:
+            return self._unstretched(asked)
+        x = self._unstretched(np.append(asked, 0.5))
+        return self.stretch.apply(x[:-1], x[-1])
+
+    @cached_property
+    def _median(self) -> FloatArray:
+        return np.asarray(self._unstretched(np.array([0.5]))[0])
+
+    def _unstretched(self, probabilities: FloatArray) -> FloatArray:
+        p = self._below + probabilities[:, None] * (1.0 - self._below)
         weights, means, sds = self._gathered()
         x = _roots(weights, means, sds, p)
         if weights.shape[-1] < self.weights.size and x.shape[1] <= _MANY:

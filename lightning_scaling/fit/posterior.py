@@ -18,6 +18,7 @@ from lightning_scaling.fit.misfit import MisfitModel
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.fit.prior import Prior
 from lightning_scaling.fit.rise import Rise
+from lightning_scaling.fit.stretch import Stretch
 from lightning_scaling.schedule import LRSchedule
 
 __all__ = ["Posterior"]
@@ -131,7 +132,7 @@ class Posterior:
         if combine is None and steps.size > _AT_ONCE:
             parts = [self.loss(steps[i : i + _AT_ONCE]) for i in range(0, steps.size, _AT_ONCE)]
             means, sds = (np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("means", "sds"))
-            return GaussianMixture(parts[0].weights, means, sds, self.least)
+            return GaussianMixture(parts[0].weights, means, sds, self.least, self.stretch(steps > self.data.now))
         each = np.eye(steps.size)
         c = each if combine is None else np.asarray(combine, dtype=np.float64)
         means, sds = self._by_law(steps, np.concatenate((c, each), axis=1) if combine is not None else c)
@@ -148,8 +149,21 @@ class Posterior:
             weights = np.outer(self.beyond.weight, weights).ravel()
             means = (means[:, None, :] + above.T[:, :, None]).reshape(c.shape[1], -1)
             sds = np.tile(sds, above.shape[0])
-        mixture = GaussianMixture(weights, means.T, sds.T, self.least if combine is None else -np.inf)
+        mixture = GaussianMixture(weights, means.T, sds.T)
+        if combine is None:
+            mixture = replace(mixture, least=self.least, stretch=self.stretch(steps > self.data.now))
         return mixture if self.calibration is None else self._calibrated(mixture, steps, c)
+
+    def stretch(self, kind: ArrayLike) -> Stretch | None:
+        """Return what makes large falls less sure; None where a fall has no share, as the loss has no sign.
+
+        Args:
+            kind: What each quantity is, shape (P,): 1 a loss to come, -1 such a loss less the present one, 0 neither.
+        """
+        now, growth = self.data.present, self.prior.stretch
+        if not (growth > 0.0 and self.least == 0.0 < now):
+            return None
+        return Stretch(now, growth, np.asarray(kind, dtype=np.float64))
 
     def _calibrated(self, mixture: GaussianMixture, steps: FloatArray, c: FloatArray) -> GaussianMixture:
         """Shift and scale combinations ``c`` (P, Q) of the losses at ``steps`` as forecasts of related runs ask for."""
@@ -224,7 +238,7 @@ class Posterior:
         means = self.data.present + self.E - self.b * a
         by_b = (self.per_b[:, 0] - a) ** 2 * self.b_variance
         sds = np.sqrt(self.covariance[:, 0] + by_b + misfit**2 + self.floor**2)
-        return GaussianMixture(self.weights, means[:, None], sds[:, None], self.least)
+        return GaussianMixture(self.weights, means[:, None], sds[:, None], self.least, self.stretch([1.0]))
 
     def parameter(self, name: str) -> GaussianMixture:
         """Return what is known of a linear parameter of the law: "E" (as a loss), "A" or "b" [unit of the loss]."""

@@ -83,6 +83,7 @@ class Prior:
         record: (nu, s_0) of the scale that the run's own record puts on the misfit.
         persistence: Probability that what the newest losses have shown off their forecast goes on, and how much of it,
             as a multiple: their surprise in sigmas times this many sigmas of the forecast.
+        stretch: How much less sure a large fall of a positive loss is than its law says: see `Stretch` [1].
         seed_floor: Smallest standard deviation, as a share of the present loss: what two seeds of a run differ by.
         windows_per_e_fold: Windows in each factor e of steps.
         e_folds: How far back windows reach.
@@ -111,6 +112,7 @@ class Prior:
     misfit_length: float = 2.0
     record: tuple[float, float] = (2.0, 0.4)
     persistence: tuple[float, float] = (0.13, 2.0)
+    stretch: float = 1.0
     seed_floor: float = 4e-4
     windows_per_e_fold: int = 32
     e_folds: float = 4.0
