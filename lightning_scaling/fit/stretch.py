@@ -36,7 +36,7 @@ class Stretch:
     Example:
         >>> half, = Stretch(2.0, 1.0, np.ones(1)).apply(np.array([[1.6], [1.0], [0.4]]), np.array([1.0])).T
         >>> half.round(3)
-        array([1.664, 1.   , 0.269])
+        array([1.757, 1.   , 0.179])
     """
 
     present: float
