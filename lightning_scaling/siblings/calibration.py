@@ -24,7 +24,7 @@ __all__ = ["Calibration", "calibrate"]
 #: Shares of a run from which runs that are over are forecast again.
 _SHARES = np.array([0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9])
 #: Runs that are forecast again at most; runs that the engine's own width, and its being unbiased, count for.
-_AGAIN, _WORTH, _UNBIASED = 12, 0.8, 3.0
+_AGAIN, _WORTH, _UNBIASED = 12, 0.7, 3.0
 #: What counts against the drops of the kin, in the unit of the sum that speaks for them: runs times square sigmas.
 _DROPLESS = 3.0
 #: Limits of the factor on the width.

@@ -96,7 +96,7 @@ def test_shift_and_width_are_those_of_the_errors(rng: np.random.Generator, monke
         found = calibrate(borrowed, seen, posterior)
         shift = n * error / (3.0 + n)
         assert found.shift == pytest.approx(shift)
-        square = (1.5 + 3.0 * shift**2 + n * (error - shift) ** 2) / (1.5 + n)
+        square = (0.7 + 3.0 * shift**2 + n * (error - shift) ** 2) / (0.7 + n)
         assert found.factor == pytest.approx(np.clip(np.sqrt(square), 0.3, 2.5))
 
 
