@@ -244,8 +244,7 @@ class Alarm:
             if self._n_blocks >= _FEWEST and not self._is_short(step):
                 self._judge(now)
         length = float(self.horizon or step)
-        self._jumps.close(step, length)
-        if self._jumps.is_due(length) and not self._is_short(step):
+        if self._jumps.close(step, length) and not self._is_short(step):
             self._look(step, length, now)
 
     def _foreseen(self, step: int) -> float | None:

@@ -181,16 +181,21 @@ def find_jump(
     if line is None:
         return None
     z, size = line.jumps(_BEND * _bend(S, said, first))
-    freedom, start = first - _TAKEN, first + (best := int(z.max(axis=0).argmax()))
-    sigma, largest = (
-        math.copysign(math.sqrt(freedom * math.log1p(x * x / freedom)), x)
-        for x in (float(z[:, best].max()), float(np.abs(z[:, :ripe]).max()))
+    best, freedom = int(z.max(axis=0).argmax()), first - _TAKEN
+    start, sigma = first + best, _sigmas(float(z[:, best].max()), freedom)
+    largest, height = (
+        _sigmas(float(np.abs(z[:, :ripe]).max()), freedom),
+        float(size[int(z[1, best] > z[0, best]), best]),
     )
-    height = float(size[int(z[1, best] > z[0, best]), best])
     if best < ripe and sigma > _CLIP and _lasts(line.off(start), n[start:], height):
         return Jump(inside + start, sigma, unit * height, largest)
     # There is none, or it is too young to tell.
     return Jump(inside + M, -math.inf, 0.0, largest)
+
+
+def _sigmas(z: float, freedom: float) -> float:
+    """Return the sigmas for which those of a variance that was measured stand."""
+    return math.copysign(math.sqrt(freedom * math.log1p(z * z / freedom)), z)
 
 
 def _fall(L: FloatArray, said: FloatArray, before: int) -> float:
@@ -223,13 +228,15 @@ def _fitted(rows: FloatArray, weighted: FloatArray, prior: FloatArray) -> FloatA
 
 def _solved(gram: FloatArray, right: FloatArray) -> FloatArray:
     """Solve normal equations: `numpy.linalg.solve` takes several times as long for so few."""
-    return np.asarray(dposv(gram, right)[1])
+    _, solved, failed = dposv(gram, right)
+    return np.asarray(np.linalg.solve(gram, right) if failed else solved)
 
 
 def _trust(rest: FloatArray) -> FloatArray:
     """Return weights of values, which are the less the farther they are off."""
     squares = rest * rest
-    return np.asarray(1.0 / (1.0 + squares / (_CLIP**2 * _middle(np.sort(squares)) / _MEDIAN_SQUARE + _TINY)))
+    scale = _CLIP**2 * _middle(np.sort(squares)) / _MEDIAN_SQUARE + _TINY
+    return np.asarray(scale / (scale + squares))
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,8 +295,8 @@ class _Line:
     def jumps(self, unsure: float) -> tuple[FloatArray, FloatArray]:
         """Return the jumps that begin with each value, in sigmas and in their unit, with it and without, shape (2, K).
 
-        Least squares of a jump and the line: the line is taken out of the jump by the inverse of its own normal
-        equations, which leaving a value out changes by one rank only.
+        They are those of least squares of a jump beside the line, for all of its places at once: by the normal
+        equations of the line, which leaving a value out changes by one rank only.
 
         Args:
             unsure: Standard deviation of what the newest losses may be off by whether there is a jump or not.
@@ -305,17 +312,13 @@ class _Line:
         cross, score = sums[:3], sums[3:]
         solved = _solved(X @ X.T + self.prior, np.concatenate((right, cross, at), axis=1))
         b, by_cross, by_at = solved[:, :2], solved[:, 2 : 2 + head.size], solved[:, 2 + head.size :]
-        # Without the first value, of which the line is free as well: its normal equations are one rank less.
+        # Where the first value is left out, the line is free of it too.
         shared = (cross * by_at).sum(axis=0) / np.maximum(1.0 - (at * by_at).sum(axis=0), _TINY)
-        precision, gain, most = np.empty((2, head.size)), np.empty((2, 2, head.size)), np.empty((2, head.size))
-        most[1] = sums[0]
-        precision[1] = most[1] - (cross * (by_cross + shared * by_at)).sum(axis=0)
-        gain[1] = score - b.T @ cross + shared * (begun - b.T @ at)
-        # With it.
-        cross = cross + head * at
-        most[0] = sums[0] + head**2
-        precision[0] = most[0] - (cross * (by_cross + head * by_at)).sum(axis=0)
-        gain[0] = score - b.T @ cross + head * (_cut(begun, np.array([[_CLIP], [_MEASURED]])))
+        whole, clipped = cross + head * at, _cut(begun, np.array([[_CLIP], [_MEASURED]]))
+        most = np.array((sums[0] + head**2, sums[0]))
+        shown = (whole * (by_cross + head * by_at)).sum(axis=0), (cross * (by_cross + shared * by_at)).sum(axis=0)
+        gain = np.array((score - b.T @ whole + head * clipped, score - b.T @ cross + shared * (begun - b.T @ at)))
+        precision = most - np.array(shown)
         seen = precision > 1e-9 * most
         precision = np.where(seen, precision, 1.0)
         z = np.where(seen, gain[:, 0] / np.sqrt(precision * (1.0 + precision * unsure**2)), 0.0)

@@ -80,29 +80,25 @@ class JumpWatch:
             self._open = [end[-1] if end else step - 1.0, 0.0, 0.0, 0.0]
         return self._open
 
-    def close(self, step: int, length: float) -> None:
-        """Close the cell if it is full with a step.
+    def close(self, step: int, length: float) -> bool:
+        """Close the cell if it is full with a step; return whether it is time to look then.
 
         Args:
             step: The last step in it [steps].
             length: Length of the run [steps], the step where it is not known.
         """
-        if (cell := self._open) is not None and step - cell[0] >= length / CELLS:
-            _, n, steps, losses = cell
-            for column, value in zip(self._cells, (step, n, steps / n, losses / n), strict=True):
-                column.append(value)
-                del column[:-_KEPT]
-            self._open = None
-
-    def is_due(self, length: float) -> bool:
-        """Return whether a cell has just been closed, and it is time to look."""
-        if self._open is not None:
+        if (cell := self._open) is None or step - cell[0] < length / CELLS:
             return False
-        step = self._cells[0][-1]
-        if step < _FIRST * length or step - self._looked < _SOONEST * length:
+        _, n, steps, losses = cell
+        for column, value in zip(self._cells, (step, n, steps / n, losses / n), strict=True):
+            column.append(value)
+            if len(column) > _KEPT:
+                del column[0]
+        self._open = None
+        since = step - self._looked
+        if step < _FIRST * length or since < _SOONEST * length:
             return False
-        regular = max(_EVERY * length, min(_APART, _SPARSE * length))
-        return step - self._looked >= regular or self._stands_out()
+        return since >= max(_EVERY * length, min(_APART, _SPARSE * length)) or self._stands_out()
 
     def _stands_out(self) -> bool:
         """Return whether the newest cells lie above the line of those before by more than their differences explain."""
