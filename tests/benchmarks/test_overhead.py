@@ -86,8 +86,7 @@ def test_share_of_refits_is_of_the_whole_wall_time():
 
 
 def test_every_variant_takes_its_turns_and_ends():
-    pace = Pace(rounds=2, steps=3, turns=2, warm_up=1)
-    found = measure(pace)
+    found = measure(Pace(rounds=1, steps=3, turns=2, warm_up=1, runs=2))
     assert list(found.wall) == list(found.busy) == list(VARIANTS)
     for of in (found.wall, found.busy):
         assert all(steps.shape == (2, 6) for steps in of.values())
