@@ -230,8 +230,8 @@ class Alarm:
         return end
 
     def _full_at(self, begin: float, parts: int) -> float:
-        """Return the step at which a part of the run is over that begins after one: where no end is known, of it."""
-        return begin * parts / (parts - 1) if self.horizon is None else begin + self.horizon / parts
+        """Return the step at which a part of the run, or of the run so far, is full that begins after another."""
+        return begin + self.horizon / parts if self.horizon else begin * parts / (parts - 1)
 
     def _close(self, step: int, now: float) -> None:
         """Close what is full at a step, and hold it against the forecast."""

@@ -81,10 +81,6 @@ class Band:
         """Return the standard deviation at one step [unit of the loss]."""
         return _between(step, self._nodes[0], self._nodes[2])
 
-    def off(self, S: FloatArray, L: FloatArray) -> FloatArray:
-        """Return by how much losses lie above what was forecast of their steps, shape (M,)."""
-        return np.asarray(L - np.interp(S, self.S, self.mid))
-
     def slope_sd(self, ahead: float) -> float:
         """Return the standard deviation of the slope of the next steps, so many of them [unit of the loss per step]."""
         now, then = self.sd_at(self.made), self.sd_at(self.made + ahead)
