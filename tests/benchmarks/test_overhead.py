@@ -154,7 +154,7 @@ def test_the_command_prints_and_writes_the_same_tables(monkeypatch, tmp_path, ca
     assert overhead.main(["--quick", "--out", str(page)]) == 0
     printed, written = capsys.readouterr().out, page.read_text(encoding="utf-8")
     assert written.startswith("# What the monitor costs\n\nWritten by")
-    for title in ("The bars", "one process", "a run of 6 400 steps", "two gloo ranks", "Refits", "Memory"):
+    for title in ("The bars", "one process", "a run of 6 000 steps", "two gloo ranks", "Refits", "Memory"):
         assert title in printed
     tables = [text[text.index("### The bars") :] for text in (printed, written)]
     assert tables[0].startswith(tables[1].rstrip())
