@@ -36,7 +36,6 @@ from benchmarks.turns import (  # noqa: E402
     QUICK,
     SHORT,
     TOGETHER,
-    WRITING,
     Difference,
     Times,
     measure,
@@ -166,10 +165,10 @@ def step_table(times: Times, title: str, log: str) -> Table:
     rounds, places = times.wall[EMPTY].shape
     note = (
         f"All take turns in random order, in {rounds} rounds of {places} steps each, which all do the same things at "
-        f"the same places: ours fetches its losses, loggers write at every {WRITING}th step. The time of a step is the "
-        "mean over the places of the median over the rounds, of differences within a round where two are compared, the "
-        "error that of a bootstrap over rounds. The refits of ours are counted below. The processor time is that of "
-        "the thread that trains: no waiting, be it for other ranks or other programs."
+        "the same places: ours fetches its losses, loggers write now and then. The time of a step is the mean over the "
+        "places of the median over the rounds, of differences within a round where two are compared, the error that of "
+        "a bootstrap over rounds. The refits of ours are counted below. The processor time is that of the thread that "
+        "trains: no waiting, be it for other ranks or other programs."
     )
     header = ("variant", "step [µs]", "above an empty callback [µs]", "processor time [µs]")
     return Table(title, note, header, tuple(rows))

@@ -5,7 +5,7 @@ steps while the others wait, in an order that is drawn anew every time. Across r
 draws the same order. The module is one linear layer with plain gradient descent, and its loss falls by a power
 law, so that there is little to a step but what Lightning and the callbacks do.
 
-Every round does the same things at the same places: ours fetches its losses once, loggers write at every `WRITING`-th
+Every round does the same things at the same places: ours fetches its losses, loggers write at every so-manieth
 step. So a time, or the difference of two in the same round, is the mean over the places of a round of the median over
 the rounds: what is done now and then counts with its share, and a moment at which the machine does something else, or
 is slow for all of them, counts for nothing.
@@ -67,6 +67,8 @@ class Pace:
             start of a run.
         planned: Planned steps of the runs; of a run that is not over before, refits, which are counted apart, fall into
             few turns.
+        writing: Loggers write at every so-manieth step, a part of a round; Lightning's default is 50.
+        runs: How often all of this is done, with new runs.
     """
 
     rounds: int
@@ -74,16 +76,16 @@ class Pace:
     turns: int
     warm_up: int
     planned: int = 10_000_000
+    writing: int = 64
+    runs: int = 1
 
 
 ALONE = Pace(rounds=80, steps=BUFFER // 8, turns=8, warm_up=4)
-#: A short run, whose losses are fetched at every hundredth of it; up to its sixth no alarm is thought of.
-SHORT = Pace(rounds=80, steps=32, turns=2, warm_up=17, planned=6_400)
+#: A short run, whose losses are fetched at every hundredth of it; up to its sixth no alarm is thought of. A round holds
+#: two fetches, for at every second of them the alarm looks for a jump. Refits are in every fifth.
+SHORT = Pace(rounds=40, steps=30, turns=4, warm_up=9, planned=6_000, writing=60, runs=3)
 TOGETHER = Pace(rounds=120, steps=RANK_BUFFER, turns=1, warm_up=16)
 QUICK = Pace(rounds=3, steps=8, turns=2, warm_up=1)
-
-#: Loggers write at every so-manieth step, a part of a round; Lightning's default is 50.
-WRITING = 64
 
 _TIMEOUT_S = 900
 _RESAMPLES = 200
@@ -237,14 +239,23 @@ def measure(pace: Pace = ALONE, **settings: Any) -> Times:
         pace: How.
         settings: Passed to every Trainer.
     """
+    found: dict[str, list[FloatArray]] = {name: [] for name in VARIANTS}
+    draw = random.Random(1)
+    for _ in range(pace.runs):
+        _run(pace, draw, found, settings)
+    wall, busy = ({name: np.array([r[i] for r in rounds]) for name, rounds in found.items()} for i in (0, 1))
+    return Times(wall, busy)
+
+
+def _run(pace: Pace, draw: random.Random, found: Mapping[str, list[FloatArray]], settings: Mapping[str, Any]) -> None:
+    """Let one run of each variant take turns; add the times of every round to what was found."""
     modules = {name: _Turn(pace.steps, logs=name == LOG) for name in VARIANTS}
-    found: dict[str, list[FloatArray]] = {name: [] for name in modules}
-    order, draw = list(modules), random.Random(1)
+    order = list(modules)
+    planned = _QUIET | settings | {"max_steps": pace.planned, "log_every_n_steps": pace.writing}
     with tempfile.TemporaryDirectory() as folder, _silence():
         try:
             for name, module in modules.items():  # one after the other: setting up is collective across ranks
-                logger = CSVLogger(folder, name=name)
-                told = _QUIET | settings | {"max_steps": pace.planned, "log_every_n_steps": WRITING, "logger": logger}
+                told = planned | {"logger": CSVLogger(folder, name=name)}
                 module.start(Trainer(**told, callbacks=VARIANTS[name]()))
             for k in range(pace.warm_up + pace.rounds):
                 turns: dict[str, list[FloatArray]] = {name: [] for name in order}
@@ -258,8 +269,6 @@ def measure(pace: Pace = ALONE, **settings: Any) -> Times:
         finally:
             for module in modules.values():
                 module.end()
-    wall, busy = ({name: np.array([r[i] for r in rounds]) for name, rounds in found.items()} for i in (0, 1))
-    return Times(wall, busy)
 
 
 @contextmanager

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 from statistics import median
 from typing import Any
 
@@ -74,6 +77,13 @@ class _Block:
     @property
     def L(self) -> float:
         return self.sum_clipped / self.n
+
+
+def _mean_of(blocks: Sequence[_Block], band: Band | None) -> tuple[float, float, float]:
+    """Return how many losses there are, their mean step, and their mean, less what was forecast of it."""
+    n = sum(b.n for b in blocks)
+    said = 0.0 if band is None else sum(b.n * band.mid_at(b.S) for b in blocks)
+    return n, sum(b.sum_S for b in blocks) / n, (sum(b.sum_clipped for b in blocks) - said) / n
 
 
 class Alarm:
@@ -156,14 +166,15 @@ class Alarm:
             losses: Their losses [unit of the loss].
             now: The time [s], NaN where it is not known.
         """
-        step, known = 0, []
-        for step, loss in zip(steps, losses, strict=True):
-            if loss is not None and math.isfinite(loss):
-                known.append((step, loss))
-        done = 0
-        while done < len(known):
-            done = self._gather(known, done)
-            self._close(known[done - 1][0], now)
+        steps = tuple(steps)
+        step = steps[-1] if steps else 0
+        known = [(s, x) for s, x in zip(steps, losses, strict=True) if x is not None and math.isfinite(x)]
+        if known:
+            at, L = zip(*known, strict=True)
+            done = 0
+            while done < len(at):
+                done = self._gather(at, L, done)
+                self._close(at[done - 1], now)
         if step and (not self._marks or step - self._marks[-1][0] >= self._width(step)):
             self._marks = [*self._marks, (step, now)][-2 * _KEPT :]
 
@@ -180,46 +191,47 @@ class Alarm:
         """Return whether blocks are no longer than a step yet, in a run of which no end is known."""
         return self.horizon is None and step < BLOCKS
 
-    def _gather(self, losses: Sequence[tuple[int, float]], first: int) -> int:
+    def _gather(self, steps: Sequence[int], losses: Sequence[float], first: int) -> int:
         """Take losses from a place on until a block or a cell is full, and return the place after the last.
 
         There is one of them at every step of a run: what they change is kept at hand.
         """
         n, last, jump = self._n_losses, self._last, self._jump
         if (block := self._open) is None:
-            begin = self._blocks[-1].end if self._blocks else losses[first][0] - 1
+            begin = self._blocks[-1].end if self._blocks else steps[first] - 1
             block = self._open = _Block(begin)
-            self._centre = self._foreseen(losses[first][0]) if n >= _SEEN else None
-        cell, centre, horizon = self._jumps.cell(losses[first][0]), self._centre, self.horizon
-        sums, cells = [block.n, block.sum_S, block.sum_L, block.sum_clipped], cell[1:]
-        place = first
-        for place in range(first, len(losses)):
-            step, loss = losses[place]
+            self._centre = self._foreseen(steps[first]) if n >= _SEEN else None
+        cell, centre = self._jumps.cell(steps[first]), self._centre
+        until = min(self._full_at(block.begin, BLOCKS), self._full_at(cell[0], CELLS))
+        end = min(bisect_left(steps, until, first) + 1, len(steps))
+        sum_L, sum_clipped, in_cell = block.sum_L, block.sum_clipped, cell[3]
+        for loss in losses[first:end]:
             if n:
-                difference = abs(loss - last)
-                gain = max(1.0 / n, 1.0 / _MEMORY)
-                jump += gain * (min(difference, _GROWTH * jump or difference) - jump)
-            last = loss
+                difference, most = abs(loss - last), _GROWTH * jump
+                if difference > most > 0.0:
+                    difference = most
+                jump += (difference - jump) * (1.0 / n if n < _MEMORY else 1.0 / _MEMORY)
             n += 1
-            clipped = loss
+            last = loss
+            sum_L += loss
+            in_cell += loss
             if centre is not None:
                 reach = _CLIP * jump
-                clipped = min(max(loss, centre - reach), centre + reach)
-            sums[0] += 1.0
-            sums[1] += step
-            sums[2] += loss
-            sums[3] += clipped
-            cells[0] += 1.0
-            cells[1] += step
-            cells[2] += loss
-            length = horizon or step
-            if step - block.begin >= length / BLOCKS or step - cell[0] >= length / CELLS:
-                break
+                if loss > centre + reach:
+                    loss = centre + reach
+                elif loss < centre - reach:
+                    loss = centre - reach
+            sum_clipped += loss
         self._n_losses, self._last, self._jump = n, last, jump
-        block.end = losses[place][0]
-        block.n, block.sum_S, block.sum_L, block.sum_clipped = sums
-        cell[1:] = cells
-        return place + 1
+        taken, sum_S = end - first, sum(steps[first:end])
+        block.end, block.n, block.sum_S = steps[end - 1], block.n + taken, block.sum_S + sum_S
+        block.sum_L, block.sum_clipped = sum_L, sum_clipped
+        cell[1:] = cell[1] + taken, cell[2] + sum_S, in_cell
+        return end
+
+    def _full_at(self, begin: float, parts: int) -> float:
+        """Return the step at which a part of the run, or of the run so far, is full that begins after another."""
+        return begin + self.horizon / parts if self.horizon else begin * parts / (parts - 1)
 
     def _close(self, step: int, now: float) -> None:
         """Close what is full at a step, and hold it against the forecast."""
@@ -232,8 +244,7 @@ class Alarm:
             if self._n_blocks >= _FEWEST and not self._is_short(step):
                 self._judge(now)
         length = float(self.horizon or step)
-        self._jumps.close(step, length)
-        if self._jumps.is_due(length) and not self._is_short(step):
+        if self._jumps.close(step, length) and not self._is_short(step):
             self._look(step, length, now)
 
     def _foreseen(self, step: int) -> float | None:
@@ -241,26 +252,25 @@ class Alarm:
         if not self._bands or not self._blocks:
             return None
         band, before = self._bands[-1], self._blocks[-1]
-        then, now = np.interp((before.S, step + 0.5 * (before.end - before.begin)), band.S, band.mid)
-        return before.L + float(now - then)
+        return before.L + band.mid_at(step + 0.5 * (before.end - before.begin)) - band.mid_at(before.S)
 
     def _measure(self) -> None:
         """Measure the noise by the newest blocks, and groups of blocks, against the line through their neighbours."""
         for size, most, squares in zip(_GROUPS, _SQUARES, self._squares, strict=True):
-            newest = self._blocks[-3 * size :]
-            if self._n_blocks % size or len(newest) < 3 * size:
+            if self._n_blocks % size or len(self._blocks) < 3 * size:
                 continue
-            S, n, L = np.array([(b.S, b.n, b.L) for b in newest]).T
+            newest = self._blocks[-3 * size :]
             # A forecast takes out the bend of the curve; without one that can be done for neighbours only.
-            bands = [b for b in self._bands if newest[0].begin >= b.made and S[-1] <= b.until]
+            bands = [b for b in self._bands if newest[0].begin >= b.made and newest[-1].S <= b.until]
             if not bands and size > 1:
                 continue
-            off = bands[-1].off(S, L) if bands else L
-            weight = n.reshape(3, size).sum(axis=1)
-            at, mean = ((n * x).reshape(3, size).sum(axis=1) / weight for x in (S, off))
-            share = (at[1] - at[0]) / (at[2] - at[0])
-            line = np.array([share - 1.0, 1.0, -share])
-            squares.append(float((line @ mean) ** 2 / (line**2 @ (1.0 / weight))))
+            band = bands[-1] if bands else None
+            (n, S, L), (n_mid, S_mid, L_mid), (n_last, S_last, L_last) = (
+                _mean_of(newest[k : k + size], band) for k in range(0, 3 * size, size)
+            )
+            share = (S_mid - S) / (S_last - S)
+            off = L_mid - (1.0 - share) * L - share * L_last
+            squares.append(off * off / ((1.0 - share) ** 2 / n + 1.0 / n_mid + share**2 / n_last))
             del squares[:-most]
 
     def _noise(self) -> float:
@@ -285,27 +295,27 @@ class Alarm:
         if self._n_tried < _TRIALS or band.made < self._quiet_until or newest.S > band.until:
             return
         # No departure lasts unless the newest two blocks are off to one side: one look in two ends here.
-        S, L = np.array([(b.S, b.L) for b in self._blocks[-2:]]).T
-        one, two = band.off(S, L).tolist()
+        one, two = (b.L - band.mid_at(b.S) for b in self._blocks[-2:])
         if one * two <= 0.0:
             return
+        sign, threshold = (1.0, self._thresholds[1]) if two > 0.0 else (-1.0, self._thresholds[2])
         blocks, noise = self._unseen(band), self._noise()
-        S, n, L = np.array([(b.S, b.n, b.L) for b in blocks]).T
-        off = band.off(S, L)
+        n, off = [b.n for b in blocks], [sign * (b.L - band.mid_at(b.S)) for b in blocks]
+        # Held against the forecast alone, as if that had no error, there are more sigmas than there can be with it.
+        sums = zip(accumulate(reversed(n)), accumulate(map(mul, reversed(n), reversed(off))), strict=True)
+        if all(x <= 0.0 or x * x <= threshold * threshold * noise * after for after, x in sums):
+            return
         last = two + (newest.sum_L - newest.sum_clipped) / newest.n
         widened = max((_PRIOR + self._record[0]) / (_PRIOR + self._record[1]), 1.0)
-        variance = widened * np.interp(S, band.S, band.sd) ** 2
-        for sign, threshold in zip((1.0, -1.0), self._thresholds[1:], strict=True):
-            if sign * two <= 0.0:
-                continue
-            z = sigmas_since(S, n, sign * off, sign * last, noise, variance)
-            start = int(np.argmax(z))
-            if z[start] <= threshold:
-                continue
-            full = np.array([b.sum_L for b in blocks[start:]])
-            loss = float(full.sum() / n[start:].sum())
-            expected = loss - float(np.average(band.off(S[start:], full / n[start:]), weights=n[start:]))
-            self._tell(blocks[start].begin, sign * float(z[start]), loss, expected, newest.end, now)
+        variance = [widened * sd * sd for sd in (band.sd_at(b.S) for b in blocks)]
+        z = sigmas_since(n, off, sign * last, noise, variance, above=threshold)
+        if (sigma := max(z)) <= threshold:
+            return
+        start = z.index(sigma)
+        losses = sum(n[start:])
+        loss = sum(b.sum_L for b in blocks[start:]) / losses
+        expected = sum(b.n * band.mid_at(b.S) for b in blocks[start:]) / losses
+        self._tell(blocks[start].begin, sign * sigma, loss, expected, newest.end, now)
 
     def _look(self, step: int, length: float, now: float) -> None:
         """Hold the newest losses against those just before, by the shape of the newest forecast older than a jump."""
@@ -332,10 +342,9 @@ class Alarm:
             return
         if not (blocks := self._unseen(band)):
             return
-        S, n, L = np.array([(b.S, b.n, b.L) for b in blocks]).T
-        off = float(np.average(band.off(S, L), weights=n))
-        sd = float(np.interp(S.mean(), band.S, band.sd))
-        error = off**2 / max(sd**2 + self._noise() / float(n.sum()), 1e-300)
+        n, _, off = _mean_of(blocks, band)
+        sd = band.sd_at(sum(b.S for b in blocks) / len(blocks))
+        error = off * off / max(sd * sd + self._noise() / n, 1e-300)
         self._n_tried += 1
         self._record = [_STAYS * self._record[0] + min(error, _WORST**2), _STAYS * self._record[1] + 1.0]
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +68,28 @@ class Band:
             until = float(fine[rises[0]]) if rises.size else until
         return cls(forecast.step, until, S, mid, sd)
 
-    def off(self, S: FloatArray, L: FloatArray) -> FloatArray:
-        """Return by how much losses lie above what was forecast of their steps, shape (M,)."""
-        return np.asarray(L - np.interp(S, self.S, self.mid))
+    @cached_property
+    def _nodes(self) -> tuple[list[float], list[float], list[float]]:
+        """Steps, means and standard deviations as numbers: of one step, NumPy takes longer to read."""
+        return self.S.tolist(), self.mid.tolist(), self.sd.tolist()
+
+    def mid_at(self, step: float) -> float:
+        """Return the mean at one step [unit of the loss]."""
+        return _between(step, self._nodes[0], self._nodes[1])
+
+    def sd_at(self, step: float) -> float:
+        """Return the standard deviation at one step [unit of the loss]."""
+        return _between(step, self._nodes[0], self._nodes[2])
 
     def slope_sd(self, ahead: float) -> float:
         """Return the standard deviation of the slope of the next steps, so many of them [unit of the loss per step]."""
-        now, then = np.interp([self.made, self.made + ahead], self.S, self.sd)
-        return math.sqrt(max(float(then**2 - now**2), 0.0)) / ahead
+        now, then = self.sd_at(self.made), self.sd_at(self.made + ahead)
+        return math.sqrt(max(then * then - now * now, 0.0)) / ahead
+
+
+def _between(x: float, at: Sequence[float], y: Sequence[float]) -> float:
+    """Return what `numpy.interp` does."""
+    k = bisect_right(at, x)
+    if not 0 < k < len(at):
+        return y[min(k, len(at) - 1)]
+    return (y[k] - y[k - 1]) / (at[k] - at[k - 1]) * (x - at[k - 1]) + y[k - 1]

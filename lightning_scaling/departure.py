@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
+from itertools import accumulate, repeat
+from operator import mul
 
 from lightning_scaling.units import thousands
 
 __all__ = ["Departure", "sigmas_since"]
-
-FloatArray = NDArray[np.float64]
 
 #: Share of its size that a departure must have in each of the newest two blocks: less is a spike that recovers.
 _LEFT = 0.5
@@ -73,8 +71,14 @@ def _ago(seconds: float) -> str:
 
 
 def sigmas_since(
-    S: FloatArray, n: FloatArray, off: FloatArray, newest: float, noise: float, variance: FloatArray
-) -> FloatArray:
+    n: Sequence[float],
+    off: Sequence[float],
+    newest: float,
+    noise: float,
+    variance: Sequence[float],
+    *,
+    above: float = -math.inf,
+) -> list[float]:
     r"""Return by how many sigmas the losses lie above their forecast, for a departure that began with each block.
 
     With m the mean deviation of the blocks since then, e what the blocks before tell of an error that the forecast had
@@ -88,35 +92,37 @@ def sigmas_since(
     where S and n are the mean step and the number of losses since then, and :math:`S_e, n_e, m_e` those before.
 
     Args:
-        S: Mean step of each block that the forecast has not seen [steps], shape (M,).
-        n: Losses in it [1], shape (M,).
+        n: Losses in each block that the forecast has not seen [1], shape (M,).
         off: Mean loss less what was forecast [unit of the loss], shape (M,).
         newest: The same of the newest block with every loss at its full size [same unit].
         noise: N, variance of the mean of n losses, times n [unit squared].
-        variance: v of the forecast at S [unit squared], shape (M,).
+        variance: v of the forecast at the mean step of each block [unit squared], shape (M,).
+        above: What z has to be above to count [1].
 
     Returns:
-        z [1], shape (M,); minus infinity where a departure would be too short, or is over.
+        z [1], shape (M,); minus infinity where it does not count, or a departure would be too short, or is over.
     """
-    before = np.concatenate(([0.0], np.cumsum(n)[:-1]))
-    after = float(n.sum()) - before
-    mean_after, v_after = (_means_from(n * x, after) for x in (off, variance))
-    sums = [np.concatenate(([0.0], np.cumsum(n * x)[:-1])) / np.maximum(before, 1.0) for x in (off, variance)]
-    mean_before, v_before = sums[0], np.minimum(sums[1], v_after)
-    noise_before = noise / np.maximum(before, 1.0)
-    known = np.where(before > 0.0, v_before / (v_before + noise_before + _TINY), 0.0)
-    e = np.maximum(known * mean_before, 0.0)
-    # A departure with no block before it is charged with all that the forecast may be off by.
-    unsure = known * noise_before + v_after - np.where(before > 0.0, v_before, 0.0)
-    z = (mean_after - e) / np.sqrt(noise / after + unsure + _TINY)
-    least = e + _LEFT * (mean_after - e)
-    lasts = min(newest, *off[-_BLOCKS:].tolist()) > least
-    place = np.arange(n.size)
-    mostly = np.triu(off > least[:, None]).sum(axis=1) >= _MOST * (n.size - place)
-    long = (after >= _LOSSES) & (place <= n.size - _BLOCKS)
-    return np.where(lasts & mostly & long, z, -np.inf)
+    z = [-math.inf] * len(n)
+    sum_n, sum_off, sum_v = (_sums_from(map(mul, n, x)) for x in (repeat(1.0), off, variance))
+    lowest = min(newest, *off[-_BLOCKS:])
+    n_before = off_before = v_before = 0.0
+    for c in range(len(n) - _BLOCKS + 1):
+        after = sum_n[c]
+        if after < _LOSSES:
+            break
+        mean, v = sum_off[c] / after, sum_v[c] / after
+        e, squared = 0.0, noise / after + v
+        if n_before:
+            noise_e, v_e = noise / n_before, min(v_before / n_before, v)
+            known = v_e / (v_e + noise_e + _TINY)
+            e, squared = max(known * off_before / n_before, 0.0), squared - v_e + known * noise_e
+        sigmas, least = (mean - e) / math.sqrt(squared + _TINY), e + _LEFT * (mean - e)
+        if sigmas > above and lowest > least and sum(x > least for x in off[c:]) >= _MOST * (len(n) - c):
+            z[c] = sigmas
+        n_before, off_before, v_before = n_before + n[c], off_before + n[c] * off[c], v_before + n[c] * variance[c]
+    return z
 
 
-def _means_from(sums: FloatArray, after: FloatArray) -> FloatArray:
-    """Return the mean from each block on."""
-    return np.asarray(np.cumsum(sums[::-1])[::-1] / after)
+def _sums_from(x: Iterable[float]) -> list[float]:
+    """Return the sums from each place on."""
+    return list(accumulate(reversed(list(x))))[::-1]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dposv
 
 __all__ = ["Jump", "Noise", "find_jump", "noise_of"]
 
@@ -84,14 +85,14 @@ def noise_of(rest: FloatArray) -> Noise | None:
         >>> round(noise.correlation, 2), round(noise.variance, 3)
         (0.09, 0.011)
     """
-    M, most = rest.size, _CLIP * math.sqrt(_middle(np.sort(rest**2)) / _MEDIAN_SQUARE)
+    M, most = rest.size, _CLIP * math.sqrt(_middle(np.sort(rest * rest)) / _MEDIAN_SQUARE)
     if not most > 0.0:
         return None
     clipped = _cut(rest, most)
     r = float(clipped[1:] @ clipped[:-1]) / float(clipped @ clipped)
     phi = (r + _TAKEN / M) / (1.0 - 2.0 * _TAKEN / M) + math.sqrt((1.0 - r * r) / M)
     phi = min(max(phi, 0.0), _MOST_CORRELATED)
-    return Noise(_mean_square(_whitened(rest, phi)[1:]) * M / (M - _TAKEN), phi)
+    return Noise(_mean_square(_innovations(rest, phi)) * M / (M - _TAKEN), phi)
 
 
 def _middle(ordered: FloatArray) -> float:
@@ -99,26 +100,26 @@ def _middle(ordered: FloatArray) -> float:
     return 0.5 * float(ordered[(ordered.size - 1) // 2] + ordered[ordered.size // 2])
 
 
-def _cut(x: FloatArray, most: float) -> FloatArray:
+def _cut(x: FloatArray, most: float | FloatArray) -> FloatArray:
     """Return values with large ones cut off: `numpy.clip` takes several times as long for so few."""
     return np.maximum(np.minimum(x, most), -most)
 
 
 def _mean_square(x: FloatArray) -> float:
     """Return the mean square; large ones are cut off."""
-    squares = np.sort(x**2)
-    M, sums = squares.size, np.concatenate(([0.0], np.cumsum(squares)))
+    squares = np.sort(x * x)
+    M, sums = squares.size, squares.cumsum()
     most = max(int(0.9 * M), 1)
-    mean = max(_middle(squares) / _MEDIAN_SQUARE, float(sums[most]) / most)
+    mean = max(_middle(squares) / _MEDIAN_SQUARE, float(sums[most - 1]) / most)
     for _ in range(3):
         whole = int(squares.searchsorted(_CAP * mean))
-        mean = _LEFT_OUT * float(sums[whole] + (M - whole) * _CAP * mean) / M
+        mean = _LEFT_OUT * float((sums[whole - 1] if whole else 0.0) + (M - whole) * _CAP * mean) / M
     return mean
 
 
-def _whitened(x: FloatArray, phi: float) -> FloatArray:
-    """Return what each value brings that does not follow from the one before, in the same unit."""
-    return np.concatenate((x[:1], (x[1:] - phi * x[:-1]) / math.sqrt(1.0 - phi * phi))) if phi else x
+def _innovations(x: FloatArray, phi: float) -> FloatArray:
+    """Return what each value but the first, along the last axis, brings that does not follow from the one before."""
+    return np.asarray((x[..., 1:] - phi * x[..., :-1]) / math.sqrt(1.0 - phi * phi))
 
 
 def find_jump(
@@ -159,38 +160,48 @@ def find_jump(
     Returns:
         What was found; None where nothing can be said.
     """
-    inside = int(np.searchsorted(S, since))
-    begin = np.concatenate(([S[0] - 1.0], end[:-1]))[inside:]
-    end, S, n, L, said = (x[inside:] for x in (end, S, n, L, said))
-    place = np.arange(S.size)
-    starts = np.flatnonzero((begin >= made) & (S[-1:] - S <= _OLDEST * T) & (place >= _BEFORE))
-    if not starts.size:
+    inside = int(S.searchsorted(since))
+    end, S, n, M = end[inside:], S[inside:], n[inside:], S.size - inside
+    # Where the first and the last of those that may begin one stand: at least 12 have to be before them, 2 to 3 after.
+    first = max(_BEFORE, 1 + int(end.searchsorted(made)))
+    if first >= M:
         return None
-    old = (end[-1] - begin >= _YOUNGEST * T) & (np.cumsum(n[::-1])[::-1] >= _LOSSES) & (S.size - place >= _VALUES)
-    ripe = old[starts]
-    unit = float(max(np.abs(L).max(), np.abs(said).max()))
-    if not ripe.any() or not 0.0 < unit < math.inf:
+    first += int(np.count_nonzero(S[-1] - S[first:] > _OLDEST * T))
+    old = np.count_nonzero(end[-1] - end[first - 1 : -1] >= _YOUNGEST * T)
+    enough = np.count_nonzero(n[: first - 1 : -1].cumsum() >= _LOSSES)
+    ripe = min(int(old), int(enough), M - first + 1 - _VALUES)
+    both = np.array((L[inside:], said[inside:]))
+    unit = float(np.abs(both).max())
+    if ripe < 1 or not 0.0 < unit < math.inf:
         return None
-    off, L, said, span = L / unit - said / unit, L / unit, said / unit, float(S[-1] - S[0])
-    fall = _fall(L, said, int(starts[0]))
-    spread = (_SLOPE * fall, min(_KINK * fall, kink / unit * span))
-    jumps = _least_squares(S, n, off, spread, _BEND * _bend(S, said, int(starts[0])), starts, made)
-    if jumps is None:
+    L, said = both = both / unit
+    fall = _fall(L, said, first)
+    spread = (_SLOPE * fall, min(_KINK * fall, kink / unit * float(S[-1] - S[0])))
+    line = _Line.through(S, n, L - said, spread, first, made)
+    if line is None:
         return None
-    z, size, left = jumps
-    largest, upwards = float(np.abs(z[:, ripe]).max()), z.max(axis=0)
-    best = int(np.argmax(upwards))
-    start = int(starts[best])
-    if ripe[best] and upwards[best] > _CLIP and _lasts(left[start:], n[start:], float(size[best])):
-        return Jump(inside + start, float(upwards[best]), unit * float(size[best]), largest)
+    z, size = line.jumps(_BEND * _bend(S, said, first))
+    best, freedom = int(z.max(axis=0).argmax()), first - _TAKEN
+    start, sigma = first + best, _sigmas(float(z[:, best].max()), freedom)
+    largest, height = (
+        _sigmas(float(np.abs(z[:, :ripe]).max()), freedom),
+        float(size[int(z[1, best] > z[0, best]), best]),
+    )
+    if best < ripe and sigma > _CLIP and _lasts(line.off(start), n[start:], height):
+        return Jump(inside + start, sigma, unit * height, largest)
     # There is none, or it is too young to tell.
-    return Jump(inside + S.size, -math.inf, 0.0, largest)
+    return Jump(inside + M, -math.inf, 0.0, largest)
+
+
+def _sigmas(z: float, freedom: float) -> float:
+    """Return the sigmas for which those of a variance that was measured stand."""
+    return math.copysign(math.sqrt(freedom * math.log1p(z * z / freedom)), z)
 
 
 def _fall(L: FloatArray, said: FloatArray, before: int) -> float:
     """Return by how much the loss falls, by itself or as it was said to, over all values."""
     third = max(before // 3, 1)
-    own = 1.5 * abs(float(L[:third].mean() - L[before - third : before].mean())) * L.size / before
+    own = 1.5 * abs(float(L[:third].sum() - L[before - third : before].sum())) / third * L.size / before
     return max(own, abs(float(said[0] - said[-1])))
 
 
@@ -203,91 +214,119 @@ def _bend(S: FloatArray, said: FloatArray, before: int) -> float:
 
 def _prior(spread: tuple[float, float], sd: float) -> FloatArray:
     """Return what is known of level and slopes, as a matrix of precisions."""
-    return np.diag([0.0, *(max(share, 1e-6 * sd) ** -2 for share in spread)])
+    prior = np.zeros((3, 3))
+    prior[1, 1], prior[2, 2] = (max(share, 1e-6 * sd) ** -2 for share in spread)
+    return prior
 
 
-def _solved(X: FloatArray, y: FloatArray, prior: FloatArray, weight: FloatArray | float) -> FloatArray:
-    """Fit a line of which something is known."""
-    weighted = X.T * weight
-    return np.asarray(np.linalg.solve(weighted @ X + prior, weighted @ y))
+def _fitted(rows: FloatArray, weighted: FloatArray, prior: FloatArray) -> FloatArray:
+    """Fit the last row by the others, of whose factors something is known; return what is off by 1 of each row."""
+    gram, off_by = weighted @ rows.T, np.ones(4)
+    off_by[:3] = _solved(gram[:3, :3] + prior, -gram[:3, 3])
+    return off_by
+
+
+def _solved(gram: FloatArray, right: FloatArray) -> FloatArray:
+    """Solve normal equations: `numpy.linalg.solve` takes several times as long for so few."""
+    _, solved, failed = dposv(gram, right)
+    return np.asarray(np.linalg.solve(gram, right) if failed else solved)
 
 
 def _trust(rest: FloatArray) -> FloatArray:
     """Return weights of values, which are the less the farther they are off."""
-    squares = rest**2
-    return np.asarray(1.0 / (1.0 + squares / (_CLIP**2 * _middle(np.sort(squares)) / _MEDIAN_SQUARE + _TINY)))
+    squares = rest * rest
+    scale = _CLIP**2 * _middle(np.sort(squares)) / _MEDIAN_SQUARE + _TINY
+    return np.asarray(scale / (scale + squares))
 
 
-def _least_squares(
-    S: FloatArray,
-    n: FloatArray,
-    off: FloatArray,
-    spread: tuple[float, float],
-    unsure: float,
-    starts: NDArray[np.intp],
-    made: float,
-) -> tuple[FloatArray, FloatArray, FloatArray] | None:
-    """Return the jumps in sigmas, with their first value and without it, in their unit, and what is off beside them.
+@dataclass(frozen=True, eq=False)
+class _Line:
+    """The level and slopes of what the losses are off, fitted to those before any jump, in units of their noise.
 
-    The slopes have standard deviations, and so has what the newest losses may be off by whether there is a jump or not.
+    Args:
+        rows: Level, slope, change of slope and losses, each times the root of its number of losses, shape (4, M).
+        white: The same without what follows from the value before.
+        prior: What is known of level and slopes, as a matrix of precisions, shape (3, 3).
+        off_by: What is off by 1 of each row, shape (4,).
+        first: Place of the first value that may begin a jump.
+        sd: Standard deviation of the noise of one loss.
+        phi: Its correlation from value to value.
     """
-    span, before = float(S[-1] - S[0]), int(starts[0])
-    shape = np.stack([np.ones(S.size), (S - S[0]) / span - 0.5, np.maximum(S - made, 0.0) / span], axis=1)
-    root_n = np.sqrt(n)
-    plain, y = shape * root_n[:, None], off * root_n
-    X, target = plain[:before], y[:before]
-    rough = math.sqrt(_mean_square(target[1:-1] - 0.5 * (target[2:] + target[:-2])) / 1.5)
-    if not rough * rough > _TINY:
-        return None
-    prior = _prior(spread, rough) * rough**2
-    b = _solved(X, target, prior, 1.0)
-    for _ in range(_FITS - 1):
-        b = _solved(X, target, prior, _trust(target - X @ b))
-    noise = noise_of(target - X @ b)
-    if noise is None or not noise.variance > _TINY:
-        return None
-    sd, phi = math.sqrt(noise.variance), noise.correlation
-    prior, X, target = _prior(spread, sd), _whitened(plain / sd, phi), _whitened(y / sd, phi)
-    b = _solved(X[:before], target[:before], prior, _trust(target[:before] - X[:before] @ b))
-    rest = target - X @ b
-    rest = np.column_stack((_cut(rest, _COUNTS), _cut(rest, _MEASURED)))
-    # A jump that begins with value c is 0 before it, at c its weight over root, and from there on the whitened weight.
-    head, tail = root_n[starts] / (sd * math.sqrt(1.0 - phi * phi)), _whitened(root_n / sd, phi)
-    whole = np.column_stack((X, rest, tail))[before:]
-    at, first = X[starts], rest[starts]
-    # Sums over what follows each start, without it.
-    sums = np.zeros((S.size - before + 1, 6))
-    sums[:-1] = (whole * tail[before:, None])[::-1].cumsum(axis=0)[::-1]
-    sums = sums[starts - before + 1]
-    gram, right = X.T @ X + prior, X.T @ rest - (prior @ b)[:, None]
-    # With the first value, and without it: the jump with the line, the line with itself and with the values, and more.
-    precision, cross, score = (np.empty((2, starts.size, *shape)) for shape in ((), (3,), (2,)))
-    precision[:] = sums[:, 5]
-    cross[:] = sums[:, :3]
-    score[:] = sums[:, 3:5]
-    lines = np.empty((2, starts.size, 3, 6))
-    lines[..., :3], lines[..., 3:5] = gram, right
-    precision[0] += head**2
-    cross[0] += head[:, None] * at
-    score[0] += head[:, None] * np.column_stack((_cut(first[:, 0], _CLIP), first[:, 1]))
-    lines[1, :, :, :3] -= at[:, :, None] * at[:, None, :]
-    lines[1, :, :, 3:5] -= at[:, :, None] * first[:, None, :]
-    lines[..., 5] = cross
-    through = np.linalg.solve(lines[..., :3], lines[..., 3:])
-    enough = 1e-9 * precision[0]
-    precision -= (cross * through[..., 2]).sum(axis=2)
-    gain = score - (cross[..., None] * through[..., :2]).sum(axis=2)
-    seen = precision > enough
-    precision = np.where(seen, precision, 1.0)
-    z = np.where(seen, gain[..., 0] / np.sqrt(precision * (1.0 + precision * unsure**2)), 0.0)
-    freedom = before - _TAKEN
-    z = np.sign(z) * np.sqrt(freedom * np.log1p(z**2 / freedom))
-    size = gain[..., 1] / precision
-    return z, np.where(z[1] > z[0], size[1], size[0]), off - shape @ b
+
+    rows: FloatArray
+    white: FloatArray
+    prior: FloatArray
+    off_by: FloatArray
+    first: int
+    sd: float
+    phi: float
+
+    @classmethod
+    def through(
+        cls, S: FloatArray, n: FloatArray, off: FloatArray, spread: tuple[float, float], first: int, made: float
+    ) -> _Line | None:
+        """Fit one, its slopes having these standard deviations; None where there is no noise."""
+        span = float(S[-1] - S[0])
+        rows = np.array((np.ones(S.size), (S - S[0]) / span - 0.5, np.maximum(S - made, 0.0) / span, off)) * np.sqrt(n)
+        before = rows[:, :first]
+        y = before[-1]
+        rough = math.sqrt(_mean_square(y[1:-1] - 0.5 * (y[2:] + y[:-2])) / 1.5)
+        if not rough * rough > _TINY:
+            return None
+        prior = _prior(spread, rough) * rough**2
+        off_by = _fitted(before, before, prior)
+        for _ in range(_FITS - 1):
+            off_by = _fitted(before, before * _trust(off_by @ before), prior)
+        noise = noise_of(off_by @ before)
+        if noise is None or not noise.variance > _TINY:
+            return None
+        sd, phi = math.sqrt(noise.variance), noise.correlation
+        white, prior = rows / sd, _prior(spread, sd)
+        if phi:
+            white[:, 1:] = _innovations(white, phi)
+        before = white[:, :first]
+        off_by = _fitted(before, before * _trust(off_by @ before), prior)
+        return cls(rows, white, prior, off_by, first, sd, phi)
+
+    def off(self, start: int) -> FloatArray:
+        """Return what the values from a place on are off it, beside a jump [their unit]."""
+        return np.asarray(self.off_by @ self.rows[:, start:] / self.rows[0, start:])
+
+    def jumps(self, unsure: float) -> tuple[FloatArray, FloatArray]:
+        """Return the jumps that begin with each value, in sigmas and in their unit, with it and without, shape (2, K).
+
+        They are those of least squares of a jump beside the line, for all of its places at once: by the normal
+        equations of the line, which leaving a value out changes by one rank only.
+
+        Args:
+            unsure: Standard deviation of what the newest losses may be off by whether there is a jump or not.
+        """
+        X, first = self.white[:-1], self.first
+        rest = _cut(self.off_by @ self.white, np.array([[_COUNTS], [_MEASURED]]))
+        right = X @ rest.T + (self.prior @ self.off_by[:-1])[:, None]
+        # A jump is the whitened weight from its second value on, as the level is, and at its first value the head.
+        at, begun = X[:, first:], rest[:, first:]
+        head = self.rows[0, first:] / (self.sd * math.sqrt(1.0 - self.phi**2))
+        sums = np.zeros((5, head.size))
+        sums[:, :-1] = (np.concatenate((at, begun)) * at[0])[:, :0:-1].cumsum(axis=1)[:, ::-1]
+        cross, score = sums[:3], sums[3:]
+        solved = _solved(X @ X.T + self.prior, np.concatenate((right, cross, at), axis=1))
+        b, by_cross, by_at = solved[:, :2], solved[:, 2 : 2 + head.size], solved[:, 2 + head.size :]
+        # Where the first value is left out, the line is free of it too.
+        shared = (cross * by_at).sum(axis=0) / np.maximum(1.0 - (at * by_at).sum(axis=0), _TINY)
+        whole, clipped = cross + head * at, _cut(begun, np.array([[_CLIP], [_MEASURED]]))
+        most = np.array((sums[0] + head**2, sums[0]))
+        shown = (whole * (by_cross + head * by_at)).sum(axis=0), (cross * (by_cross + shared * by_at)).sum(axis=0)
+        gain = np.array((score - b.T @ whole + head * clipped, score - b.T @ cross + shared * (begun - b.T @ at)))
+        precision = most - np.array(shown)
+        seen = precision > 1e-9 * most
+        precision = np.where(seen, precision, 1.0)
+        z = np.where(seen, gain[:, 0] / np.sqrt(precision * (1.0 + precision * unsure**2)), 0.0)
+        return z, gain[:, 1] / precision
 
 
 def _lasts(off: FloatArray, n: FloatArray, size: float) -> bool:
     """Return whether a jump is there in most of its losses, and still in the newest of them."""
-    high, third = off > _LEFT * size, max(_VALUES, (off.size + 2) // 3)
-    newest = float(np.average(off[-third:], weights=n[-third:]))
-    return bool(n[high].sum() >= _MOSTLY * n.sum() and newest > _LEFT * size)
+    third, least = max(_VALUES, (off.size + 2) // 3), _LEFT * size
+    newest = float(off[-third:] @ n[-third:]) / float(n[-third:].sum())
+    return newest > least and bool(n[off > least].sum() >= _MOSTLY * n.sum())

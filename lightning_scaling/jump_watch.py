@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+from array import array
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import sub
 from typing import Any
 
 import numpy as np
@@ -62,7 +64,8 @@ class JumpWatch:
     """
 
     def __init__(self) -> None:
-        self._cells: list[list[float]] = []  # last step, losses, mean step, mean loss
+        # Last step, losses, mean step and mean loss of each: NumPy reads arrays far faster than lists.
+        self._cells = tuple(array("d") for _ in range(4))
         self._open: list[float] | None = None  # first step less one, losses, sum of steps, sum of losses
         self._looks: list[list[float]] = []  # step, largest jump
         self._looked = 0.0
@@ -73,41 +76,39 @@ class JumpWatch:
         Whoever holds it adds to it.
         """
         if self._open is None:
-            self._open = [self._cells[-1][0] if self._cells else step - 1.0, 0.0, 0.0, 0.0]
+            end = self._cells[0]
+            self._open = [end[-1] if end else step - 1.0, 0.0, 0.0, 0.0]
         return self._open
 
-    def close(self, step: int, length: float) -> None:
-        """Close the cell if it is full with a step.
+    def close(self, step: int, length: float) -> bool:
+        """Close the cell if it is full with a step; return whether it is time to look then.
 
         Args:
             step: The last step in it [steps].
             length: Length of the run [steps], the step where it is not known.
         """
-        if (cell := self._open) is not None and step - cell[0] >= length / CELLS:
-            _, n, steps, losses = cell
-            self._cells = [*self._cells, [float(step), n, steps / n, losses / n]][-_KEPT:]
-            self._open = None
-
-    def is_due(self, length: float) -> bool:
-        """Return whether a cell has just been closed, and it is time to look."""
-        if self._open is not None:
+        if (cell := self._open) is None or step - cell[0] < length / CELLS:
             return False
-        step = self._cells[-1][0]
-        if step < _FIRST * length or step - self._looked < _SOONEST * length:
+        _, n, steps, losses = cell
+        for column, value in zip(self._cells, (step, n, steps / n, losses / n), strict=True):
+            column.append(value)
+            if len(column) > _KEPT:
+                del column[0]
+        self._open = None
+        since = step - self._looked
+        if step < _FIRST * length or since < _SOONEST * length:
             return False
-        regular = max(_EVERY * length, min(_APART, _SPARSE * length))
-        return step - self._looked >= regular or self._stands_out()
+        return since >= max(_EVERY * length, min(_APART, _SPARSE * length)) or self._stands_out()
 
     def _stands_out(self) -> bool:
         """Return whether the newest cells lie above the line of those before by more than their differences explain."""
-        losses = [cell[3] for cell in self._cells[-_COMPARED:]]
+        losses = self._cells[3][-_COMPARED:].tolist()
         if len(losses) < _COMPARED:
             return False
-        differences = sum(abs(y - x) for x, y in itertools.pairwise(losses)) / (_COMPARED - 1)
         new, old, older = losses[-_NEWEST:], losses[-3 * _NEWEST : -_NEWEST], losses[-5 * _NEWEST : -3 * _NEWEST]
         # The middle of the newest is three quarters as far from that of the old as the old from that of the older.
-        line = (1.75 * sum(old) - 0.75 * sum(older)) / (2 * _NEWEST)
-        return sum(new) / _NEWEST - line > differences
+        rise = sum(new) / _NEWEST - (1.75 * sum(old) - 0.75 * sum(older)) / (2 * _NEWEST)
+        return rise > 0.0 and rise > sum(map(abs, map(sub, losses[1:], losses))) / (_COMPARED - 1)
 
     def look(self, S: FloatArray, mid: FloatArray, made: int, kink: float, length: float) -> Found | None:
         """Look for a jump; return the one that lasts and is largest.
@@ -119,32 +120,32 @@ class JumpWatch:
             kink: Standard deviation of the slope that it forecasts [unit of the loss per step].
             length: Length of the run [steps].
         """
-        end, n, at, L = np.array(self._cells).T
+        end, n, at, L = map(np.array, self._cells)
         self._looked = float(end[-1])
         since = max(float(S[0]), self._looked - _WINDOW * length)
         found = find_jump(end, at, n, L, np.interp(at, S, mid), since=since, made=made, kink=kink, T=length)
         if found is None:
             return None
-        ages = [(self._looked - step) / length for step, _ in self._looks]
-        usual = [x for (_, x), age in zip(self._looks, ages, strict=True) if _YOUNGEST < age <= _OLDEST]
-        kept = [look for look, age in zip(self._looks, ages, strict=True) if age <= _OLDEST]
-        self._looks = [*kept, [self._looked, found.largest]]
-        if len(usual) < _FEWEST or self._looked < _SILENT * length or math.isinf(found.sigma):
+        self._looks = [look for look in self._looks if (self._looked - look[0]) / length <= _OLDEST]
+        ordered = sorted(x for step, x in self._looks if (self._looked - step) / length > _YOUNGEST)
+        self._looks.append([self._looked, found.largest])
+        if len(ordered) < _FEWEST or self._looked < _SILENT * length or math.isinf(found.sigma):
             return None
-        ordered = sorted(usual)
         sigma = found.sigma / max(ordered[math.ceil(_QUANTILE * len(ordered)) - 1] / _USUAL, 1.0)
         start = found.start
-        return Found(int(end[start - 1]), sigma, float(np.average(L[start:], weights=n[start:])), found.size)
+        return Found(int(end[start - 1]), sigma, float(L[start:] @ n[start:] / n[start:].sum()), found.size)
 
     def forget(self, step: int) -> None:
         """Forget the losses up to a step, after which the run goes another course."""
-        self._cells = [cell for cell in self._cells if cell[0] > step]
+        known = bisect_right(self._cells[0], step)
+        for column in self._cells:
+            del column[:known]
         self._looks = []
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists."""
         return {
-            "cells": [list(cell) for cell in self._cells],
+            "cells": [list(cell) for cell in zip(*self._cells, strict=True)],
             "open": None if self._open is None else list(self._open),
             "looks": [list(look) for look in self._looks],
             "looked": self._looked,
@@ -152,7 +153,7 @@ class JumpWatch:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`."""
-        self._cells = [list(cell) for cell in state["cells"]]
+        self._cells = tuple(array("d", (cell[k] for cell in state["cells"])) for k in range(4))
         self._open = None if state["open"] is None else list(state["open"])
         self._looks = [list(look) for look in state["looks"]]
         self._looked = float(state["looked"])

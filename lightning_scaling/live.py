@@ -142,9 +142,9 @@ class LiveForecast:
         if self.schedule is None or not 1 <= step <= self.schedule.horizon:
             return True
         width = max(self.schedule.horizon // 256, 1)  # blocks of the schedule hold means: look to both sides
-        near = self.schedule.rate_at([max(step - width, 1), step, min(step + width, self.schedule.horizon)]) * self.peak
-        slack = _RATE_TOLERANCE * self.peak
-        return bool(near.min() - slack <= lr <= near.max() + slack)
+        ends = [max(step - width, 1), step, min(step + width, self.schedule.horizon)]
+        near: list[float] = self.schedule.rate_at(ends).tolist()
+        return (min(near) - _RATE_TOLERANCE) * self.peak <= lr <= (max(near) + _RATE_TOLERANCE) * self.peak
 
     def refit(self, curve: LossCurve) -> bool:
         """Forecast from the run so far; return whether there is news: other advice, or a quarter of the run is over.

@@ -182,12 +182,46 @@ def test_losses_without_noise_or_measure_do_no_harm(L: Array) -> None:
 
 
 def test_sigmas_of_a_departure_are_those_of_the_mean_where_the_forecast_is_sure() -> None:
-    S, n, off = np.arange(1.0, 7.0), np.full(6, 4.0), np.array([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
-    z = sigmas_since(S, n, off, 1.0, 4.0, np.full(6, 1e-12))
+    n, off, variance = [4.0] * 6, [0.0, 0.0, 0.0, 1.0, 1.0, 1.0], [1e-12] * 6
+    z = sigmas_since(n, off, 1.0, 4.0, variance)
     assert int(np.argmax(z)) == 3
     assert z[3] == pytest.approx(1.0 / math.sqrt(4.0 / 12.0), rel=1e-3)
     assert z[5] == -math.inf  # one block may be a spike
-    assert (sigmas_since(S, n, off, 0.1, 4.0, np.full(6, 1e-12))[:4] == -math.inf).all()  # it is over
+    assert sigmas_since(n, off, 0.1, 4.0, variance)[:4] == [-math.inf] * 4  # it is over
+
+
+def plain_sigmas(n: Array, off: Array, newest: float, noise: float, variance: Array, c: int) -> float:
+    """Return the sigmas of a departure that began with one block, as the docstring of `sigmas_since` says it."""
+    weights, mean = n[c:], float(np.average(off[c:], weights=n[c:]))
+    v, e, squared = float(np.average(variance[c:], weights=weights)), 0.0, 0.0
+    if c:
+        v_e, noise_e = min(float(np.average(variance[:c], weights=n[:c])), v), noise / n[:c].sum()
+        e = max(float(np.average(off[:c], weights=n[:c])) * v_e / (v_e + noise_e), 0.0)
+        squared = v_e * noise_e / (v_e + noise_e) - v_e
+    least = e + 0.5 * (mean - e)
+    lasts = min(newest, *off[-2:]) > least and (off[c:] > least).mean() >= 0.6
+    long = weights.size >= 2 and weights.sum() >= 3.0
+    return (mean - e) / math.sqrt(noise / weights.sum() + v + squared) if lasts and long else -math.inf
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_sigmas_are_those_of_the_formula_block_by_block(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    M = int(rng.integers(2, 25))
+    n, shift = rng.integers(1, 9, M).astype(float), np.where(np.arange(M) >= M // 2, 3.0, rng.normal())
+    off, variance = rng.standard_normal(M) + shift, np.cumsum(rng.random(M)) * rng.choice([1e-6, 1.0])
+    z = sigmas_since(n.tolist(), off.tolist(), 3.0, 1.0, variance.tolist())
+    assert z == pytest.approx([plain_sigmas(n, off, 3.0, 1.0, variance, c) for c in range(M)], rel=1e-9)
+    most = max(z)
+    assert sigmas_since(n.tolist(), off.tolist(), 3.0, 1.0, variance.tolist(), above=most) == [-math.inf] * M
+
+
+def test_a_band_of_one_step_is_that_of_many() -> None:
+    S = np.array([90.0, 100.0, 110.0, 120.0])
+    band = Band(100, 120.0, S, np.array([4.0, 2.0, 1.0, 0.5]), np.array([1.0, 3.0, 5.0, 9.0]))
+    at = np.linspace(80.0, 130.0, 101)
+    assert [band.mid_at(x) for x in at] == pytest.approx(np.interp(at, S, band.mid), rel=1e-12)
+    assert [band.sd_at(x) for x in at] == pytest.approx(np.interp(at, S, band.sd), rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lightning_scaling.jump import Jump, find_jump, noise_of
+from lightning_scaling.jump import Jump, _Line, _mean_square, find_jump, noise_of
 from lightning_scaling.jump_watch import JumpWatch
 
 Array = NDArray[np.float64]
@@ -99,6 +99,56 @@ def test_losses_of_any_size_are_looked_at() -> None:
         assert found(L, np.full(M, 3.0 * unit)).sigma > 6.0
 
 
+def plain_jump(line: _Line, c: int, *, with_first: bool) -> tuple[float, float, float]:
+    """Return precision and sizes of a jump at a place, by least squares of it beside the line, for these alone."""
+    X, b, sd = line.white[:3], -line.off_by[:3], line.sd * math.sqrt(1.0 - line.phi**2)
+    jump = np.concatenate((np.zeros(c), [line.rows[0, c] / sd], X[0, c + 1 :]))
+    used = np.arange(X.shape[1]) != (-1 if with_first else c)
+    design = np.vstack((X, jump))[:, used]
+    gram = design @ design.T
+    gram[:3, :3] += line.prior
+    off, sizes = line.white[3] - b @ X, []
+    for most, of_first in ((5.0, 2.5), (20.0, 20.0)):
+        rest = np.clip(off, -most, most)
+        right = design @ rest[used] - np.append(line.prior @ b, 0.0)
+        right[3] += with_first * jump[c] * (np.clip(off[c], -of_first, of_first) - rest[c])
+        sizes.append(np.linalg.solve(gram, right)[3])
+    return 1.0 / np.linalg.inv(gram)[3, 3], sizes[0], sizes[1]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_all_jumps_at_once_are_those_of_least_squares_one_by_one(seed: int) -> None:
+    rng, first = np.random.default_rng(seed), M - 20
+    S = np.cumsum(rng.choice([1.0, 2.0, 30.0], M))  # with gaps
+    n = rng.integers(1, 9, M).astype(float)
+    spiky = np.where(rng.random(M) < 0.05, rng.normal(0.0, 1.0, M), 0.0)
+    off = 0.1 * noise(seed, 0.8 * (seed % 3) / 2.0) / np.sqrt(n) + spiky + np.where(np.arange(M) >= M - 10, 0.2, 0.0)
+    line = _Line.through(S, n, off, (0.1 * seed, 0.01), first, S[first] - 0.5)
+    assert line is not None
+    unsure = 0.05
+    z, size = line.jumps(unsure)
+    for k in range(20):
+        for row, with_first in enumerate((True, False)):
+            if k == 19 and not with_first:  # nothing follows the last
+                assert z[row, k] == 0.0
+                continue
+            precision, clipped, measured = plain_jump(line, first + k, with_first=with_first)
+            expected = clipped * math.sqrt(precision / (1.0 + precision * unsure**2))
+            assert z[row, k] == pytest.approx(expected, rel=1e-6, abs=1e-8)
+            assert size[row, k] == pytest.approx(measured, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-9, 1.0])
+def test_a_mean_square_counts_no_square_for_more_than_nine_of_them(scale: float) -> None:
+    for seed in range(20):
+        x = scale * np.random.default_rng(seed).standard_t(2, 11 + seed)
+        ordered = np.sort(x**2)
+        mean = max(np.median(ordered) / 0.4549, ordered[: int(0.9 * x.size)].mean())
+        for _ in range(3):
+            mean = 1.05 * np.minimum(ordered, 9.0 * mean).mean()
+        assert _mean_square(x) == pytest.approx(mean, rel=1e-9)
+
+
 def test_a_watch_goes_on_where_it_was_left_off() -> None:
     L = 3.0 + 0.05 * np.random.default_rng(4).standard_normal(2000) + np.where(np.arange(2000) >= 1200, 0.25, 0.0)
     watches, told = [JumpWatch(), JumpWatch()], [[], []]
@@ -106,9 +156,8 @@ def test_a_watch_goes_on_where_it_was_left_off() -> None:
         for k in range(2):
             cell = watches[k].cell(step)
             cell[1:] = [cell[1] + 1.0, cell[2] + step, cell[3] + loss]
-            watches[k].close(step, 2000.0)
             made = step // 100 * 100 - 60
-            if watches[k].is_due(2000.0):
+            if watches[k].close(step, 2000.0):
                 told[k].append(watches[k].look(np.array([1.0, 2000.0]), np.full(2, 3.0), made, 1e-6, 2000.0))
         again = JumpWatch()
         again.load_state_dict(json.loads(json.dumps(watches[1].state_dict())))
