@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from benchmarks.curves import RunCurve, load_curves
 from benchmarks.synthetic import SyntheticRun, constant, cosine, wsd
 from benchmarks.tables import Table
-from lightning_scaling.alarm import THRESHOLDS, Alarm
-from lightning_scaling.band import Band
-from lightning_scaling.departure import Departure
+from lightning_scaling.alarm import Departure
+from lightning_scaling.alarm.band import Band
+from lightning_scaling.alarm.watch import THRESHOLDS, Alarm
 from lightning_scaling.forecast import forecast
 from lightning_scaling.refits import next_refit
 from lightning_scaling.schedule import LRSchedule
@@ -378,7 +378,7 @@ _PAGE = """\
 # The break-away alarm
 
 Written by `python -m benchmarks.alarm --curves DIR --out docs/alarm.md`. A run is gone through loss by loss, with its
-forecasts made when a monitor makes them; what the alarm does is told in `lightning_scaling/alarm.py`. A departure
+forecasts made when a monitor makes them; what the alarm does is told in `lightning_scaling/alarm/`. A departure
 upwards is told from {up:g} sigma on, one downwards from {down:g}. Noise widths are standard deviations of one logged
 loss about a straight line through its neighbours: where a log holds means over many steps, those of such a mean, which
 can be a thousandth of the loss and less than what the forecast can know. A jump upwards is told from {jump:g} sigma on:

@@ -15,12 +15,12 @@ from types import FunctionType, ModuleType
 import numpy as np
 import torch
 
-from lightning_scaling.fetching import Fetching
 from lightning_scaling.host.advisor import Advisor
 from lightning_scaling.host.losses import Losses
 from lightning_scaling.host.series import Series
 from lightning_scaling.host.settings import Settings
-from lightning_scaling.recorder import CurveRecorder
+from lightning_scaling.recording.fetching import Fetching
+from lightning_scaling.recording.recorder import CurveRecorder
 from lightning_scaling.refits import BUFFER
 
 #: Spread of the losses of single steps around the law.

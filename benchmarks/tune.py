@@ -27,7 +27,7 @@ from lightning_scaling import LossCurve, LRSchedule
 from lightning_scaling.fit.annealing import Response
 from lightning_scaling.fit.prior import DEFAULT_PRIOR, Prior, Signed, Unbounded
 from lightning_scaling.fit.record import fit
-from lightning_scaling.readout import now_final_gain, one_of
+from lightning_scaling.forecast.readout import now_final_change, one_of
 
 SPACE: dict[str, list[object]] = {
     "alphas": [(0.25, 0.35, 0.42, 0.5, 0.58, 0.7, 0.9, 1.3), (0.2, 0.32, 0.42, 0.5, 0.58, 0.7, 0.9, 1.2, 1.6)],
@@ -88,7 +88,7 @@ def _schedule(task: Task) -> LRSchedule:
 def predict(curve: LossCurve, schedule: LRSchedule, prior: Prior) -> Prediction:
     """Forecast the loss over the last 2 % of a run."""
     posterior = fit(curve, schedule, prior).posterior
-    final = one_of(now_final_gain(posterior, curve.step, schedule.horizon), 1, posterior.least)
+    final = one_of(now_final_change(posterior, curve.step, schedule.horizon), 1)
     quantiles = final.quantiles(PROBABILITIES)[:, 0]
     return Prediction(float(quantiles[PROBABILITIES.size // 2]), quantiles)
 

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
         TargetUnreachable,
         advise,
     )
+    from lightning_scaling.alarm import Departure
     from lightning_scaling.alternatives import Alternative, Price, decay_now, longer
     from lightning_scaling.batch_size.critical import fit_critical_batch
     from lightning_scaling.batch_size.noise_scale import NoiseScale
     from lightning_scaling.batch_size.trade import batch_trade
     from lightning_scaling.callback import ScalingLawMonitor
     from lightning_scaling.curve import LossCurve
-    from lightning_scaling.departure import Departure
     from lightning_scaling.errors import FitError, LightningScalingError, ScalingWarning, StoreError
     from lightning_scaling.forecast import Forecast, forecast
     from lightning_scaling.interval import Interval
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from lightning_scaling.loop import LoopMonitor
     from lightning_scaling.noise_monitor import GradientNoiseMonitor
     from lightning_scaling.planner import Plan, PlanLaws, plan
-    from lightning_scaling.recorder import CurveRecorder
+    from lightning_scaling.recording.recorder import CurveRecorder
     from lightning_scaling.report.write import write_report
     from lightning_scaling.schedule import LRSchedule
     from lightning_scaling.store import RunStore, StoredRun
@@ -121,8 +121,8 @@ _MODULE_OF = {
     "Converged": "advice",
     "CriticalBatch": "laws",
     "CurveBuilder": "windows",
-    "CurveRecorder": "recorder",
-    "Departure": "departure",
+    "CurveRecorder": "recording.recorder",
+    "Departure": "alarm",
     "Diverged": "advice",
     "FitError": "errors",
     "Forecast": "forecast",

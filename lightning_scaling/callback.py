@@ -11,9 +11,9 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 
 from lightning_scaling._lightning import callback_base
 from lightning_scaling.advice import Advice, StopRule
+from lightning_scaling.alarm import Departure
 from lightning_scaling.alternatives import Alternative
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.departure import Departure
 from lightning_scaling.errors import say_warning
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.host.series import one_word

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.advice import EARLIEST, Action, Advice, Reason, StopRule, advise
-from lightning_scaling.alarm import Alarm
+from lightning_scaling.alarm import Alarm, Departure
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.departure import Departure
 from lightning_scaling.finished import FinishedRun
 from lightning_scaling.forecast import Forecast, forecast
-from lightning_scaling.judge import BROKEN_AFTER
+from lightning_scaling.forecast.judge import BROKEN_AFTER
 from lightning_scaling.ledger import LAST_PART, ForecastLedger, ForecastRecord, recent_error, recent_loss
 from lightning_scaling.refits import next_refit
 from lightning_scaling.schedule import LRSchedule

@@ -14,10 +14,9 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_scaling.advice import StopRule
+from lightning_scaling.alarm import Departure
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.departure import Departure
 from lightning_scaling.errors import say_warning
-from lightning_scaling.fetching import Fetching
 from lightning_scaling.host.herald import Herald
 from lightning_scaling.host.loop_course import LoopCourse
 from lightning_scaling.host.memory import Memory, recall
@@ -25,7 +24,8 @@ from lightning_scaling.host.settings import Settings
 from lightning_scaling.host.steps import is_half_precision
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.readings import Readings
-from lightning_scaling.recorder import CurveRecorder
+from lightning_scaling.recording.fetching import Fetching
+from lightning_scaling.recording.recorder import CurveRecorder
 from lightning_scaling.refits import BUFFER
 from lightning_scaling.store import RunStore
 

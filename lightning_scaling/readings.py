@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightning_scaling.advice import Advice
-from lightning_scaling.departure import Departure
+from lightning_scaling.alarm import Departure
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.ledger import ForecastRecord
 from lightning_scaling.live import METRICS, LiveForecast

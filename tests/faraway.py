@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_scaling import loads, transfer
 from lightning_scaling.gradients import samples
+from lightning_scaling.recording import loads, transfer
 
 ASKS = {
     "item", "cpu", "numpy", "tolist", "__float__", "__int__", "__bool__", "__index__", "__array__", "is_nonzero",

@@ -9,7 +9,7 @@ from lightning_scaling.advice.base import Action, Advice, Reason, StopRule, chec
 from lightning_scaling.advice.rules import DECAY_SHOWN
 from lightning_scaling.advice.words import advice_on, evidence_of, not_usable, percent
 from lightning_scaling.forecast import Forecast
-from lightning_scaling.judge import is_identified
+from lightning_scaling.forecast.judge import is_identified
 
 __all__ = ["ComputeEfficient"]
 

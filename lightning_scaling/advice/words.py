@@ -6,7 +6,7 @@ import math
 
 from lightning_scaling.advice.base import Action, Advice, Reason
 from lightning_scaling.forecast import Forecast
-from lightning_scaling.judge import REJECTED
+from lightning_scaling.forecast.judge import REJECTED
 from lightning_scaling.units import thousands
 from lightning_scaling.verdict import Verdict
 

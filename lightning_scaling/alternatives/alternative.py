@@ -12,8 +12,8 @@ import numpy as np
 from lightning_scaling.fit.futures import difference
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.forecast import Forecast
+from lightning_scaling.forecast.readout import interval_of, last_part, unknown
 from lightning_scaling.interval import Interval
-from lightning_scaling.readout import interval_of, last_part, unknown
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.units import thousands
 

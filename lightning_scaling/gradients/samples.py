@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_scaling.batch_size.noise_scale import NoiseScale
 from lightning_scaling.gradients.norms import NormSample
-from lightning_scaling.transfer import Transfer, aside, upload
+from lightning_scaling.recording.transfer import Transfer, aside, upload
 
 __all__ = ["NoiseSamples"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from lightning_scaling.alternatives import Alternative, Price, decay_now, longer
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.judge import SMALL_FALL
+from lightning_scaling.forecast.judge import SMALL_FALL
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.verdict import Verdict
 

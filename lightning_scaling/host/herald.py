@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from lightning_scaling.departure import Departure
+from lightning_scaling.alarm import Departure
 from lightning_scaling.errors import say_warning
 
 __all__ = ["Herald"]

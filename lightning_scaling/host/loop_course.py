@@ -12,7 +12,7 @@ from lightning_scaling.host.horizon import PlannedEnd
 from lightning_scaling.host.plan import Plan, scheduler_plan
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.live import LiveForecast
-from lightning_scaling.recorder import CurveRecorder
+from lightning_scaling.recording.recorder import CurveRecorder
 
 
 class LoopCourse:

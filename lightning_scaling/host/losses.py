@@ -9,13 +9,13 @@ from typing import Any
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.forecast import Forecast
+from lightning_scaling.forecast.judge import BROKEN_AFTER
 from lightning_scaling.host.metrics import LoggedMetric, find_validation_loss
 from lightning_scaling.host.series import Series
 from lightning_scaling.host.settings import Settings
-from lightning_scaling.judge import BROKEN_AFTER
 from lightning_scaling.live import METRICS, LiveForecast
 from lightning_scaling.outcome import outcome
-from lightning_scaling.recorder import CurveRecorder
+from lightning_scaling.recording.recorder import CurveRecorder
 from lightning_scaling.units import thousands
 from lightning_scaling.verdict import Verdict
 

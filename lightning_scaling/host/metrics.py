@@ -17,7 +17,7 @@ from torch import Tensor
 from lightning_scaling.errors import say_warning
 from lightning_scaling.host.series import Series
 from lightning_scaling.live import METRICS, LiveForecast
-from lightning_scaling.recorder import CurveRecorder
+from lightning_scaling.recording.recorder import CurveRecorder
 from lightning_scaling.refits import LAG
 
 _VALIDATION_LOSS = re.compile(r"(val|valid|validation|eval)[_/.-](.*)loss(/dataloader_idx_\d+)?", re.IGNORECASE)

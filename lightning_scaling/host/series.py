@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.live import LiveForecast
-from lightning_scaling.recorder import CurveRecorder
+from lightning_scaling.recording.recorder import CurveRecorder
 
 
 class Series:

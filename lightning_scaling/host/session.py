@@ -10,7 +10,6 @@ import torch.distributed as dist
 
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
-from lightning_scaling.fetching import Fetching
 from lightning_scaling.host.advisor import Advisor
 from lightning_scaling.host.batch import BatchSize, step_size
 from lightning_scaling.host.course import Course
@@ -25,7 +24,8 @@ from lightning_scaling.host.size import model_size
 from lightning_scaling.host.steps import StepTracker, is_half_precision, logged_step, may_stop
 from lightning_scaling.host.teller import Teller
 from lightning_scaling.live import METRICS
-from lightning_scaling.recorder import CurveRecorder
+from lightning_scaling.recording.fetching import Fetching
+from lightning_scaling.recording.recorder import CurveRecorder
 from lightning_scaling.refits import BUFFER
 
 

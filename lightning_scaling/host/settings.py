@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.advice import Overfitting, StopRule
-from lightning_scaling.departure import Departure
+from lightning_scaling.alarm import Departure
 from lightning_scaling.live import METRICS
 from lightning_scaling.store import RunStore
 from lightning_scaling.store.run import Tag

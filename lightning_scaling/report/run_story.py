@@ -13,7 +13,7 @@ from lightning_scaling.alternatives import Alternative, Price, decay_now, longer
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.finished import FinishedRun
 from lightning_scaling.forecast import Forecast, Store, forecast
-from lightning_scaling.judge import BROKEN_AFTER, SMALL_FALL
+from lightning_scaling.forecast.judge import BROKEN_AFTER, SMALL_FALL
 from lightning_scaling.ledger import ForecastLedger, ForecastRecord, recent_error, recent_loss
 from lightning_scaling.report.run_source import RunSource
 from lightning_scaling.review import Stop, ended, replay

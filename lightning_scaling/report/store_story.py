@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lightning_scaling.forecast.judge import SMALL_FALL
 from lightning_scaling.interval import Interval
 from lightning_scaling.joint import JointFit, fit_joint, spread_over_sizes
-from lightning_scaling.judge import SMALL_FALL
 from lightning_scaling.ledger import holds
 from lightning_scaling.own_laws import thinned_laws
 from lightning_scaling.planner import Explored, Plan, PlanLaws, plan

@@ -12,8 +12,8 @@ import numpy as np
 from lightning_scaling.advice import Converged, Diverged, StopRule, TargetUnreachable, advise
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.forecast import Forecast, forecast
+from lightning_scaling.forecast.judge import BROKEN_AFTER
 from lightning_scaling.interval import Interval
-from lightning_scaling.judge import BROKEN_AFTER
 from lightning_scaling.ledger import recent_loss
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.refits import next_refit

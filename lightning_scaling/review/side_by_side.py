@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.forecast import Forecast
+from lightning_scaling.forecast.readout import interval_of, last_part
 from lightning_scaling.interval import Interval
-from lightning_scaling.readout import interval_of, last_part
 from lightning_scaling.review.ending import ended
 
 __all__ = ["Comparison", "Contender", "SpeedUp", "compare", "probability_best", "speed_up"]

@@ -29,7 +29,6 @@ from lightning_scaling import (
     transfer,
 )
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.fetching import Fetching
 from lightning_scaling.host import (
     batch,
     course,
@@ -50,7 +49,8 @@ from lightning_scaling.host import (
 from lightning_scaling.host.calendar import Calendar
 from lightning_scaling.ledger import ForecastLedger
 from lightning_scaling.live import LiveForecast
-from lightning_scaling.recorder import CurveRecorder
+from lightning_scaling.recording.fetching import Fetching
+from lightning_scaling.recording.recorder import CurveRecorder
 from lightning_scaling.windows import CurveBuilder
 from tests.trainers import (
     PLAIN_CHECKPOINTS,

@@ -20,10 +20,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
-from lightning_scaling import Diverged, LoopMonitor, ScalingLawMonitor, TargetUnreachable, live, transfer
+from lightning_scaling import Diverged, LoopMonitor, ScalingLawMonitor, TargetUnreachable, live
 from lightning_scaling.guest import GuestMonitor
 from lightning_scaling.host.size import model_size
 from lightning_scaling.host.steps import StepTracker
+from lightning_scaling.recording import transfer
 from tests.host.test_size import GPT
 from tests.trainers import law, loader
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lightning_scaling.transfer import Fetch, Transfer, aside, stack, upload
+from lightning_scaling.recording.transfer import Fetch, Transfer, aside, stack, upload
 
 __all__ = ["Load", "Reduction"]
 

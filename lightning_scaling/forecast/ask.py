@@ -17,10 +17,10 @@ from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.fit.record import MIN_POINTS, Fit, fit
 from lightning_scaling.fit.rise import Rise
+from lightning_scaling.forecast.judge import decay_done, decay_sudden, decay_unbounded, judge
+from lightning_scaling.forecast.projection import Forecast
+from lightning_scaling.forecast.readout import discrete, interval_of, intervals_of, now_final_change, unknown
 from lightning_scaling.interval import Interval
-from lightning_scaling.judge import decay_done, decay_sudden, decay_unbounded, judge
-from lightning_scaling.projection import Forecast
-from lightning_scaling.readout import discrete, interval_of, intervals_of, now_final_change, unknown
 from lightning_scaling.schedule import LRSchedule, check_horizon
 from lightning_scaling.siblings.before_start import Unbegun
 from lightning_scaling.siblings.borrow import Borrowed, borrow

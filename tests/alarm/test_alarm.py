@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lightning_scaling import Departure, LossCurve, LRSchedule, forecast
 from lightning_scaling.alarm import Alarm
-from lightning_scaling.band import Band
-from lightning_scaling.departure import sigmas_since
+from lightning_scaling.alarm.band import Band
+from lightning_scaling.alarm.departure import sigmas_since
 from lightning_scaling.live import LiveForecast
 
 Array = NDArray[np.float64]

@@ -13,9 +13,9 @@ from lightning_scaling.errors import FitError
 from lightning_scaling.fit.mixture import GaussianMixture
 from lightning_scaling.fit.posterior import Posterior
 from lightning_scaling.fit.power import effective_time
-from lightning_scaling.hindsight import Hindsight
+from lightning_scaling.forecast.hindsight import Hindsight
+from lightning_scaling.forecast.readout import discrete, interval_of, joined, now_final_change, one_of, unknown
 from lightning_scaling.interval import Interval
-from lightning_scaling.readout import discrete, interval_of, joined, now_final_change, one_of, unknown
 from lightning_scaling.siblings.before_start import Unbegun
 from lightning_scaling.units import thousands
 from lightning_scaling.verdict import Verdict

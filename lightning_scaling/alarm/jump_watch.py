@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_scaling.jump import find_jump
+from lightning_scaling.alarm.jump import find_jump
 
 __all__ = ["CELLS", "Found", "JumpWatch"]
 

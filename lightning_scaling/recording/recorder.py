@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.loads import Load, Reduction
+from lightning_scaling.recording.loads import Load, Reduction
 from lightning_scaling.windows import CurveBuilder
 
 __all__ = ["CurveRecorder"]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lightning_scaling.jump import Jump, _Line, _mean_square, find_jump, noise_of
-from lightning_scaling.jump_watch import JumpWatch
+from lightning_scaling.alarm.jump import Jump, _Line, _mean_square, find_jump, noise_of
+from lightning_scaling.alarm.jump_watch import JumpWatch
 
 Array = NDArray[np.float64]
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_scaling.band import Band
-from lightning_scaling.departure import Departure, sigmas_since
-from lightning_scaling.jump_watch import CELLS, JumpWatch
-from lightning_scaling.projection import Forecast
+from lightning_scaling.alarm.band import Band
+from lightning_scaling.alarm.departure import Departure, sigmas_since
+from lightning_scaling.alarm.jump_watch import CELLS, JumpWatch
+from lightning_scaling.forecast import Forecast
 from lightning_scaling.schedule import LRSchedule
 
 __all__ = ["Alarm"]

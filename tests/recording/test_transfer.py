@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lightning_scaling.transfer import Fetch, Transfer, aside, upload
+from lightning_scaling.recording.transfer import Fetch, Transfer, aside, upload
 from tests.faraway import device, far
 from tests.integration.test_waiting import WAYS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lightning_scaling.live import LiveForecast
-from lightning_scaling.recorder import CurveRecorder
+from lightning_scaling.recording.recorder import CurveRecorder
 from lightning_scaling.refits import LAG, next_fetch
 
 __all__ = ["Fetching"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lightning_scaling import LossCurve
-from lightning_scaling.hindsight import Hindsight
+from lightning_scaling.forecast.hindsight import Hindsight
 
 
 def test_it_follows_the_curve_and_knows_its_error(rng: np.random.Generator) -> None:

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_scaling.fetching import Fetching
 from lightning_scaling.live import LiveForecast
-from lightning_scaling.recorder import CurveRecorder
+from lightning_scaling.recording.fetching import Fetching
+from lightning_scaling.recording.recorder import CurveRecorder
 from lightning_scaling.refits import LAG, next_refit
 from tests.faraway import device, far
 

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_scaling.projection import Forecast
+from lightning_scaling.forecast import Forecast
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.verdict import Verdict
 

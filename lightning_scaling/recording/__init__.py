@@ -1,0 +1,1 @@
+"""Recording: the loss of every step, kept on its device and fetched without a synchronisation."""
