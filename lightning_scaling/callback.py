@@ -172,7 +172,8 @@ class ScalingLawMonitor(LightningCallback):
         self._active = False  # between the first batch and the end of a fit
         self._has_warned = False
         self._trainer: weakref.ref[Any] | None = None  # that of the session
-        self._is_loaded = False  # from a checkpoint since the last fit, with or without a state of ours
+        self._is_loaded = False  # from a checkpoint for the fit that begins, with or without a state of ours
+        self._passes_by = False  # the state that comes next: only weights are wanted of its checkpoint
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what cannot be pickled; a copy belongs to no Trainer yet."""
@@ -323,6 +324,9 @@ class ScalingLawMonitor(LightningCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep a state for the start of training; one of another version or kind is ignored with a warning."""
+        if self._passes_by:
+            self._passes_by = False
+            return
         state: Any = state_dict  # a foreign checkpoint may hold anything
         version = state.get("version") if isinstance(state, Mapping) else None
         if version == _VERSION:
@@ -335,9 +339,15 @@ class ScalingLawMonitor(LightningCallback):
             )
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Take the state of a monitor that watched another loss, where there is one and nobody else goes on with it."""
-        self._is_loaded = True
+        """Take the state of a monitor that watched another loss, where there is one and nobody else goes on with it.
+
+        A checkpoint whose weights are validated, tested or predicted with is no run to go on from.
+        """
         states = checkpoint.get("callbacks") or {}
+        if not trainer.training:
+            self._passes_by = bool(states.get(self.state_key))  # Lightning hands it over next, without saying what for
+            return
+        self._is_loaded, self._passes_by, self._restored = True, False, None
         if self.state_key in states or self._settings.name != "scaling" or self._is_guest:
             return
         claimed = {callback.state_key for callback in trainer.callbacks}

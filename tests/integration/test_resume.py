@@ -153,6 +153,50 @@ def test_another_runs_curve_is_not_gone_on_with(tmp_path: Path, steps: int, same
     assert min(record.step for record in monitor.history) > 100
 
 
+@pytest.mark.parametrize(
+    ("evaluate", "which"),
+    [*(("validate", which) for which in ("newest", "older", "foreign", "without a state")), ("test", "older")]
+    + [("predict", "foreign")],
+)
+def test_a_checkpoint_that_is_evaluated_in_between_is_not_gone_on_from(
+    tmp_path: Path, evaluate: str, which: str
+) -> None:
+    fit(ScalingLawMonitor(verbose=False), module=scripted_module(lambda s: 9.0), steps=150).save_checkpoint(
+        tmp_path / "foreign.ckpt"
+    )
+    fit(watch(), steps=150).save_checkpoint(tmp_path / "without a state.ckpt")
+    monitor = ScalingLawMonitor(verbose=False)
+    runner = trainer(monitor, saver(tmp_path / "older.ckpt", 50), saver(tmp_path / "newest.ckpt", 100), max_epochs=1)
+    module = evaluated_module()
+    runner.fit(module, loader(100), loader(1))
+    known = monitor.history
+    getattr(runner, evaluate)(module, loader(1), ckpt_path=tmp_path / f"{which}.ckpt")
+    assert monitor.history == known
+    runner.fit_loop.max_epochs = 2
+    runner.fit(module, loader(100), loader(1))
+    assert (monitor.curve.S[0], monitor.curve.step) == (1, 200)
+    assert monitor.curve.L.max() < 9.0
+    assert monitor.history[: len(known)] == known
+
+
+def test_after_an_evaluation_the_checkpoint_of_a_fit_is_gone_on_from(tmp_path: Path) -> None:
+    fit(ScalingLawMonitor(verbose=False), saver(tmp_path / "a.ckpt", 100), steps=100)
+    monitor = ScalingLawMonitor(verbose=False)
+    runner = trainer(monitor, max_steps=200)
+    runner.validate(evaluated_module(), loader(1), ckpt_path=tmp_path / "a.ckpt")
+    runner.fit(evaluated_module(), loader(T), loader(1), ckpt_path=tmp_path / "a.ckpt")
+    assert (monitor.curve.S[0], monitor.curve.step) == (1, 200)
+
+
+def evaluated_module() -> Any:
+    """Return a scripted module that can be validated, tested and predicted with."""
+
+    def step(self: Any, batch: Any, batch_idx: int) -> None: ...
+
+    names = ("validation_step", "test_step", "predict_step")
+    return type("Evaluated", (type(scripted_module()),), dict.fromkeys(names, step))()
+
+
 def test_a_monitor_that_has_seen_a_fit_can_be_copied_and_pickled() -> None:
     monitor = ScalingLawMonitor(verbose=False)
     module = scripted_module()
