@@ -191,7 +191,8 @@ def test_after_an_evaluation_the_checkpoint_of_a_fit_is_gone_on_from(tmp_path: P
 def evaluated_module() -> Any:
     """Return a scripted module that can be validated, tested and predicted with."""
 
-    def step(self: Any, batch: Any, batch_idx: int) -> None: ...
+    def step(self: Any, batch: Any, batch_idx: int) -> Any:
+        return self.layer(batch).mean()
 
     names = ("validation_step", "test_step", "predict_step")
     return type("Evaluated", (type(scripted_module()),), dict.fromkeys(names, step))()
