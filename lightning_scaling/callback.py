@@ -72,7 +72,8 @@ class ScalingLawMonitor(LightningCallback):
     A stop acts after a fifth of the run at the earliest, if it stands at a second look, and on a learning rate ahead
     that is known; `Diverged` acts at once on NaN, of the training loss too where a metric is monitored, and at
     the second look otherwise. It is agreed by all ranks, waits for ``min_steps`` and ``min_epochs``, and does not bind
-    a run that is resumed on purpose: there the reason that ended it advises only.
+    a run that is resumed on purpose: there the reason that ended it advises only. A checkpoint of before the stop knows
+    nothing of it, so a new process that goes on from it needs ``stop=None``; this monitor itself remembers.
 
     Once training has begun nothing here raises: what fails is warned of once, and training goes on.
 
@@ -234,7 +235,7 @@ class ScalingLawMonitor(LightningCallback):
         state, session, failure = self._known(trainer), None, None
         self._restored, self._is_loaded = None, False
         try:
-            session = Session(trainer, pl_module, self._settings_in(trainer), state, rank_zero_info)
+            session = Session(trainer, pl_module, self._settings_in(trainer), state, rank_zero_info, self._session)
         except Exception as error:
             failure = error
         begin = None if session is None else session.tracker.step

@@ -61,6 +61,7 @@ class Session:
         settings: What the user has set.
         state: What an earlier session of this run left.
         tell: Prints a text, once for all ranks.
+        before: The session that the same monitor had before.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Session:
         settings: Settings,
         state: Mapping[str, Any] | None,
         tell: Callable[[str], None] = print,
+        before: Session | None = None,
     ) -> None:
         self.settings = settings
         self.across_ranks = in_step(trainer, settings)
@@ -84,7 +86,7 @@ class Session:
         self._pass_ended_at = 0
         self.losses = self._new_losses()
         self.course = Course(settings, self.losses, {})
-        self.tracker.start(trainer, pl_module, self._restore(trainer, state))
+        self.tracker.start(trainer, pl_module, self._restore(trainer, state, before))
         self.course.begin(trainer, pl_module, self.tracker.step)
         steps, main = self.losses.steps, self.losses.main
         self._fetching = Fetching(steps.recorder, steps.live, across_ranks=self.across_ranks)
@@ -242,7 +244,7 @@ class Session:
         )
         return Losses(self.settings, recorder)
 
-    def _restore(self, trainer: Any, state: Mapping[str, Any] | None) -> int | None:
+    def _restore(self, trainer: Any, state: Mapping[str, Any] | None, before: Session | None) -> int | None:
         """Go on from a state; return the optimizer steps done, None where only the Trainer knows."""
         if not state:
             return None
@@ -253,7 +255,8 @@ class Session:
             self.course = Course(self.settings, self.losses, state)
             self._pass_ended_at, self._run_id = int(state.get("pass_ended_at", 0)), state.get("run_id")
             behind = int(trainer.global_step - state["global_step"])
-            if (reason := state["stopped_by"]) is not None:
+            known = [] if before is None else before.losses.reasons_to_overrule(before.stopped_by, self.losses)
+            for reason in [*known, *([] if state["stopped_by"] is None else [state["stopped_by"]])]:
                 self.losses.main.live.overrule(reason)
                 self._overruled = reason.lower().replace("_", " ")
             return int(state["step"]) + behind // max(len(trainer.optimizers), 1)

@@ -20,7 +20,21 @@ from lightning_scaling import (
     TargetUnreachable,
 )
 from lightning_scaling.host import session
-from tests.trainers import PACKAGES, QUIET, REPEATS_A_BATCH, T, cosine, fit, loader, scripted_module, trainer, watch
+from tests.trainers import (
+    PACKAGES,
+    QUIET,
+    REPEATS_A_BATCH,
+    T,
+    cosine,
+    fit,
+    law,
+    loader,
+    scripted_module,
+    trainer,
+    validate,
+    validated_module,
+    watch,
+)
 
 pytestmark = QUIET
 
@@ -80,6 +94,46 @@ def test_stopped_run_that_is_resumed_goes_on(tmp_path: Path) -> None:
     broken = trainer(third, max_steps=4000)
     broken.fit(scripted_module(lambda s: math.nan), loader(4000), ckpt_path=tmp_path / "stopped.ckpt")
     assert broken.global_step < runner.global_step + session.BUFFER + 20
+
+
+@pytest.mark.parametrize("same_trainer", [False, True])
+@pytest.mark.parametrize("metric", [None, "val_loss"])
+def test_the_monitor_that_stopped_a_run_lets_it_go_on_from_before_the_stop(
+    tmp_path: Path, metric: str | None, same_trainer: bool
+) -> None:
+    monitor = ScalingLawMonitor(metric, stop=TargetUnreachable(loss=1.5), verbose=False)
+    runner = validate(monitor, saver(tmp_path / "before.ckpt", 75))
+    assert 75 < runner.global_step < T
+    first_stop = runner.global_step
+    again = runner if same_trainer else trainer(monitor, max_steps=T, val_check_interval=10)
+    again.fit(validated_module(), loader(T), loader(1), ckpt_path=tmp_path / "before.ckpt")
+    assert again.global_step == T
+    assert monitor.curve.S[0] <= 10
+    assert monitor.advice is not None
+    assert monitor.advice.reason is Reason.TARGET_UNREACHABLE  # still its opinion
+    # A new process cannot know of the stop.
+    fresh = ScalingLawMonitor(metric, stop=TargetUnreachable(loss=1.5), verbose=False)
+    assert validate(fresh, ckpt_path=tmp_path / "before.ckpt").global_step == first_stop
+
+
+def test_a_stop_of_another_run_does_not_bind_the_monitor(tmp_path: Path) -> None:
+    rule = TargetUnreachable(loss=1.5)
+    other = scripted_module(lambda s: law(s) + 0.1)
+    stopped = fit(ScalingLawMonitor(stop=rule, verbose=False), saver(tmp_path / "other.ckpt", 75), module=other)
+    monitor = ScalingLawMonitor(stop=rule, verbose=False)
+    assert fit(monitor).global_step < T
+    runner = trainer(monitor, max_steps=T)
+    runner.fit(other, loader(T), ckpt_path=tmp_path / "other.ckpt")
+    assert 75 < runner.global_step == stopped.global_step < T
+
+
+def test_a_stopped_run_goes_on_where_its_trainer_fits_again() -> None:
+    monitor = ScalingLawMonitor(stop=TargetUnreachable(loss=1.5), verbose=False)
+    runner, module = trainer(monitor, max_steps=T), scripted_module()
+    runner.fit(module, loader(T))
+    assert runner.global_step < T
+    runner.fit(module, loader(T))
+    assert (runner.global_step, monitor.curve.S[0]) == (T, 1)
 
 
 @pytest.mark.parametrize(
@@ -155,8 +209,14 @@ def test_another_runs_curve_is_not_gone_on_with(tmp_path: Path, steps: int, same
 
 @pytest.mark.parametrize(
     ("evaluate", "which"),
-    [*(("validate", which) for which in ("newest", "older", "foreign", "without a state")), ("test", "older")]
-    + [("predict", "foreign")],
+    [
+        ("validate", "newest"),
+        ("validate", "older"),
+        ("validate", "foreign"),
+        ("validate", "without a state"),
+        ("test", "older"),
+        ("predict", "foreign"),
+    ],
 )
 def test_a_checkpoint_that_is_evaluated_in_between_is_not_gone_on_from(
     tmp_path: Path, evaluate: str, which: str
