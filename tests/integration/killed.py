@@ -59,6 +59,22 @@ def out_of_reach() -> ScalingLawMonitor:
     return ScalingLawMonitor(stop=[TargetUnreachable(loss=1.0), Diverged()], refits=REFITS, verbose=False)
 
 
+def shifted(step: int) -> float:
+    return law(step) + (1.0 if step >= 90 else 0.0) + (4.0 if step >= 150 else 0.0)
+
+
+def by_hand() -> Any:
+    """Return a module that sets the learning rate itself, otherwise than its scheduler does."""
+    parent = type(scripted_module(configure=cosine(T)))
+
+    class ByHand(parent):  # type: ignore[misc, valid-type]
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            rate = 0.1 * (1.0 + 0.5 * math.sin(self.trainer.global_step / 7.0))
+            self.trainer.optimizers[0].param_groups[0]["lr"] = rate
+
+    return ByHand()
+
+
 RUNS = {
     "one epoch": Run(lambda: scripted_module(configure=cosine(T, warmup=20)), {"max_steps": T}),
     "six epochs": Run(lambda: scripted_module(stairs), {"max_epochs": 6}, lambda: loader(T // 6)),
@@ -81,6 +97,12 @@ RUNS = {
     "stopped late": Run(
         scripted_module, {"max_steps": 2 * T, "min_steps": 153}, lambda: loader(100), out_of_reach, steps=153
     ),
+    "level shift": Run(
+        lambda: scripted_module(shifted),
+        {"max_steps": T, "min_steps": T},
+        monitor=lambda: ScalingLawMonitor(stop=Diverged(sigma=3), refits=REFITS, verbose=False),
+    ),
+    "rate by hand": Run(by_hand, {"max_steps": T}),
 }
 
 
