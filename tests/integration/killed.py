@@ -75,6 +75,33 @@ def by_hand() -> Any:
     return ByHand()
 
 
+def two_optimizers() -> Any:
+    """Return a module in manual optimization that steps two optimizers per batch, and its scheduler with them."""
+    parent = type(scripted_module())
+
+    class Two(parent):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            for optimizer in self.optimizers():
+                optimizer.zero_grad()
+            self.manual_backward(loss)
+            for optimizer in self.optimizers():
+                optimizer.step()
+            for scheduler in self.lr_schedulers():
+                scheduler.step()
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            pairs = [torch.optim.SGD([parameter], lr=0.1) for parameter in self.parameters()]
+            return pairs, [torch.optim.lr_scheduler.CosineAnnealingLR(pair, T // 2) for pair in pairs]
+
+    return Two()
+
+
 RUNS = {
     "one epoch": Run(lambda: scripted_module(configure=cosine(T, warmup=20)), {"max_steps": T}),
     "six epochs": Run(lambda: scripted_module(stairs), {"max_epochs": 6}, lambda: loader(T // 6)),
@@ -103,6 +130,7 @@ RUNS = {
         monitor=lambda: ScalingLawMonitor(stop=Diverged(sigma=3), refits=REFITS, verbose=False),
     ),
     "rate by hand": Run(by_hand, {"max_steps": T}),
+    "two optimizers": Run(two_optimizers, {"max_steps": T}, lambda: loader(T)),
 }
 
 
