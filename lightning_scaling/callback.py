@@ -225,7 +225,12 @@ class ScalingLawMonitor(LightningCallback):
 
     def summary(self) -> str:
         """Return the table of the forecasts at 10, 20, … 90 % of the run, beside what happened once it is over."""
-        return "The run has not begun." if self._session is None else self._session.summary()
+        if self._session is not None:
+            return self._session.summary()
+        return (
+            "The run has not begun in this process. Where the Trainer starts others for it (ddp_spawn, ddp_fork, "
+            "ddp_notebook), what they know is in trainer.callback_metrics, the loggers and the checkpoints."
+        )
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Take up a run, or go on with it."""

@@ -258,6 +258,13 @@ def evaluated_module() -> Any:
     return type("Evaluated", (type(scripted_module()),), dict.fromkeys(names, step))()
 
 
+def test_a_monitor_that_has_seen_no_fit_says_where_else_one_may_have_been() -> None:
+    monitor = ScalingLawMonitor()
+    assert (monitor.forecast, monitor.history, len(monitor.curve)) == (None, (), 0)
+    assert "not begun in this process" in monitor.summary()
+    assert "trainer.callback_metrics" in monitor.summary()
+
+
 def test_a_monitor_that_has_seen_a_fit_can_be_copied_and_pickled() -> None:
     monitor = ScalingLawMonitor(verbose=False)
     module = scripted_module()
