@@ -72,7 +72,8 @@ class ScalingLawMonitor(LightningCallback):
     A stop acts after a fifth of the run at the earliest, if it stands at a second look, and on a learning rate ahead
     that is known; `Diverged` acts at once on NaN, of the training loss too where a metric is monitored, and at
     the second look otherwise. It is agreed by all ranks, waits for ``min_steps`` and ``min_epochs``, and does not bind
-    a run that is resumed on purpose: there the reason that ended it advises only.
+    a run that is resumed on purpose: there the reason that ended it advises only. A checkpoint of before the stop knows
+    nothing of it, so a new process that goes on from it needs ``stop=None``; this monitor itself remembers.
 
     Once training has begun nothing here raises: what fails is warned of once, and training goes on.
 
@@ -172,7 +173,8 @@ class ScalingLawMonitor(LightningCallback):
         self._active = False  # between the first batch and the end of a fit
         self._has_warned = False
         self._trainer: weakref.ref[Any] | None = None  # that of the session
-        self._is_loaded = False  # from a checkpoint since the last fit, with or without a state of ours
+        self._is_loaded = False  # from a checkpoint for the fit that begins, with or without a state of ours
+        self._passes_by = False  # the state that comes next: only weights are wanted of its checkpoint
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what cannot be pickled; a copy belongs to no Trainer yet."""
@@ -223,7 +225,12 @@ class ScalingLawMonitor(LightningCallback):
 
     def summary(self) -> str:
         """Return the table of the forecasts at 10, 20, … 90 % of the run, beside what happened once it is over."""
-        return "The run has not begun." if self._session is None else self._session.summary()
+        if self._session is not None:
+            return self._session.summary()
+        return (
+            "The run has not begun in this process. Where the Trainer starts others for it (ddp_spawn, ddp_fork, "
+            "ddp_notebook), what they know is in trainer.callback_metrics, the loggers and the checkpoints."
+        )
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Take up a run, or go on with it."""
@@ -233,7 +240,7 @@ class ScalingLawMonitor(LightningCallback):
         state, session, failure = self._known(trainer), None, None
         self._restored, self._is_loaded = None, False
         try:
-            session = Session(trainer, pl_module, self._settings_in(trainer), state, rank_zero_info)
+            session = Session(trainer, pl_module, self._settings_in(trainer), state, rank_zero_info, self._session)
         except Exception as error:
             failure = error
         begin = None if session is None else session.tracker.step
@@ -323,6 +330,9 @@ class ScalingLawMonitor(LightningCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep a state for the start of training; one of another version or kind is ignored with a warning."""
+        if self._passes_by:
+            self._passes_by = False
+            return
         state: Any = state_dict  # a foreign checkpoint may hold anything
         version = state.get("version") if isinstance(state, Mapping) else None
         if version == _VERSION:
@@ -335,9 +345,15 @@ class ScalingLawMonitor(LightningCallback):
             )
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Take the state of a monitor that watched another loss, where there is one and nobody else goes on with it."""
-        self._is_loaded = True
+        """Take the state of a monitor that watched another loss, where there is one and nobody else goes on with it.
+
+        A checkpoint whose weights are validated, tested or predicted with is no run to go on from.
+        """
         states = checkpoint.get("callbacks") or {}
+        if not trainer.training:
+            self._passes_by = bool(states.get(self.state_key))  # Lightning hands it over next, without saying what for
+            return
+        self._is_loaded, self._passes_by, self._restored = True, False, None
         if self.state_key in states or self._settings.name != "scaling" or self._is_guest:
             return
         claimed = {callback.state_key for callback in trainer.callbacks}

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from lightning_scaling.advice import StopRule
+from lightning_scaling.branch import reasons_to_overrule
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
 from lightning_scaling.host.herald import Herald
@@ -67,6 +68,7 @@ class ScalingLawCallback(Readings, TrainerCallback):
     A stop acts after a fifth of the run at the earliest, if it stands at a second look, and on a learning rate ahead
     that is known; `Diverged` acts at once on NaN, which ``logging_nan_inf_filter`` hides, and at the second look
     otherwise. Rank 0 decides for all ranks. A run that is resumed after a stop goes on: there that reason advises only.
+    Resumed from before the stop it goes on with the callback that stopped it; a new one needs ``stop=None`` there.
 
     Nothing is kept beside a checkpoint: the Trainer saves its log, in which all is found again on resuming.
 
@@ -162,9 +164,11 @@ class ScalingLawCallback(Readings, TrainerCallback):
         self._ended_at = 0
         self._memory: Memory | None = None
         self._wants_stop = self._stopped = False
+        self._stopped_by: str | None = None
         self._distrust = 0  # how often the rate in use was not the planned one
 
     def _begin(self, args: Any, state: Any, model: Any, scheduler: Any) -> None:
+        before, stopped_by = self._live, self._stopped_by
         self._reset()
         self._tell = self._given_tell if state.is_world_process_zero else None
         done, schedule, peak = int(state.global_step), None, 1.0
@@ -179,6 +183,8 @@ class ScalingLawCallback(Readings, TrainerCallback):
             self._recall(state, known)
         for entry in known:
             self._again(entry)
+        for reason in reasons_to_overrule(before, stopped_by, (before, self._live)):
+            self._live.overrule(reason)
         if self._tell is None:
             return
         size = "N not known" if model is None else describe_size(model_size(model))
@@ -258,6 +264,7 @@ class ScalingLawCallback(Readings, TrainerCallback):
             self._stopped = True
             control.should_training_stop = True
             reason = "" if self._live.acts_on is None else self._live.acts_on.name
+            self._stopped_by = reason
             state.log_history.append({_MARK: reason, "step": int(state.global_step)})
 
     def _finish(self, state: Any) -> None:

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_scaling.advice import StopRule
 from lightning_scaling.alarm import Departure
+from lightning_scaling.branch import reasons_to_overrule
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
 from lightning_scaling.host.herald import Herald
@@ -167,17 +168,24 @@ class LoopMonitor(Readings):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`; a rule that had stopped the run advises only from here on.
 
+        A state of before the stop knows nothing of it, but the monitor that said stop does.
+
         Raises:
             ValueError: If the state is of another version, or no state of a `LoopMonitor`; nothing is changed then.
         """
         if state_dict == {}:  # of a monitor that had failed
             return
         step, distrust, stopped_by = _readable(state_dict)
+        known = LiveForecast()
+        known.load_state_dict(state_dict["live"])
+        overruled = reasons_to_overrule(self._live, self._stopped_by, (self._live, known))
         self._live.load_state_dict(state_dict["live"])
+        self._live.forecast = None
         self._recorder.load_state_dict(state_dict["recorder"])
         self._step, self._course.distrust = step, distrust
-        if stopped_by is not None:
-            self._live.overrule(stopped_by)
+        for reason in [*overruled, *([] if stopped_by is None else [stopped_by])]:
+            self._live.overrule(reason)
+        self._stop, self._stopped_by = False, None
         self._run_id, self._memory = state_dict.get("run_id"), None
         self._course.renew(self._step)
         self._fetching.plan(self._step)

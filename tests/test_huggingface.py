@@ -132,7 +132,8 @@ def test_groups_on_different_schedules_leave_the_rate_ahead_unknown_and_no_rule_
 
 def test_it_stops_when_the_target_is_out_of_reach_and_the_resumed_run_goes_on(tmp_path: Path) -> None:
     rule = TargetUnreachable(loss=1.0)
-    stopped = train(tmp_path, ScalingLawCallback(rule, tell=None), save_strategy="steps", save_steps=2)
+    first = ScalingLawCallback(rule, tell=None)
+    stopped = train(tmp_path, first, save_strategy="steps", save_steps=2)
     step = stopped.state.global_step
     assert STEPS / 5 <= step < STEPS / 2
     monitor = ScalingLawCallback(rule, tell=None)
@@ -140,9 +141,11 @@ def test_it_stops_when_the_target_is_out_of_reach_and_the_resumed_run_goes_on(tm
     assert resumed.state.global_step == STEPS
     assert monitor.advice is not None
     assert monitor.advice.action.name == "STOP"
-    # Resumed from before the stop it is stopped again.
+    # Resumed from before the stop it is stopped again, unless by the callback that stopped it.
     before = str(tmp_path / f"checkpoint-{step - 2}")
     assert train(tmp_path, ScalingLawCallback(rule, tell=None), resume=before).state.global_step == step
+    assert train(tmp_path, first, resume=before).state.global_step == STEPS
+    assert train(tmp_path, first).state.global_step == step  # another run
 
 
 def test_a_run_is_remembered_and_the_next_one_borrows(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ LAYERS: dict[str, set[str]] = {
     "advice": NUMBERS,
     "refits": set(),
     "live": NUMBERS,
+    "branch": NUMBERS,
     "outcome": NUMBERS,
     "readings": NUMBERS,
     "logfiles": NUMBERS,

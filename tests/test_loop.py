@@ -296,6 +296,22 @@ def test_a_stopped_run_that_is_resumed_goes_on() -> None:
     assert stopped < second.run() == STEPS
 
 
+def test_the_monitor_that_said_stop_goes_on_from_a_state_of_before_the_stop() -> None:
+    loop, other = Loop(quiet(TargetUnreachable(loss=1.0))), Loop(quiet(TargetUnreachable(loss=1.0)), noise=0.03)
+    loop.run(150)
+    saved = checkpoint(loop)
+    stopped = loop.run()
+    assert 150 < stopped < STEPS
+    other.run(150)
+    foreign, elsewhere = checkpoint(other), Loop(quiet(TargetUnreachable(loss=1.0)))
+    for one, state, end in ((elsewhere, saved, stopped), (loop, saved, STEPS), (loop, foreign, stopped)):
+        one.done = 150
+        for name in ("optimizer", "scheduler", "monitor"):
+            getattr(one, name).load_state_dict(state[name])
+        assert one.monitor.curve.step == 150
+        assert one.run() == end
+
+
 def test_a_run_is_remembered_and_the_next_one_borrows(tmp_path: Path) -> None:
     said: list[str] = []
     first = Loop(quiet(store=tmp_path, tags={"task": "script"}))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lightning_scaling.branch import reasons_to_overrule
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.forecast import Forecast
 from lightning_scaling.forecast.judge import BROKEN_AFTER
@@ -123,6 +124,16 @@ class Losses:
         """Return the closing numbers of the main loss, as `summary` does in words."""
         curve = self.curve(self.main, None, newest=True)
         return outcome(self.main.live, curve, curve.step if self._monitor is None else step)
+
+    def reasons_to_overrule(self, stopped_by: str | None, taken_up: Losses) -> list[str]:
+        """Return the reasons that do not stop a run again that these losses are of.
+
+        Args:
+            stopped_by: Name of the reason for which it was stopped, None where it was not.
+            taken_up: What is known of a run that is taken up.
+        """
+        pairs = ((self.main.live, taken_up.main.live), (self.beside.live, taken_up.beside.live))
+        return reasons_to_overrule(self.main.live, stopped_by, *pairs)
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -21,8 +21,9 @@ from lightning_scaling.recording.recorder import CurveRecorder
 from lightning_scaling.refits import LAG
 
 _VALIDATION_LOSS = re.compile(r"(val|valid|validation|eval)[_/.-](.*)loss(/dataloader_idx_\d+)?", re.IGNORECASE)
-#: Looks in vain after which a metric counts as missing.
-_PATIENCE = 2
+#: Validations, or epochs where none are, after which a metric that has not been there counts as missing; in the first
+#: epoch, at the end of which it may be logged, more of them.
+_PATIENCE, _FIRST_PATIENCE = 2, 10
 
 
 def find_validation_loss(keys: Iterable[str]) -> str | None:
@@ -69,7 +70,9 @@ class LoggedMetric(Series):
         self._seen: object = None
         self._before: object = None
         self._newest = 0
-        self._missed = 0
+        self._validations = 0
+        self._epochs = 0
+        self._has_warned = False
 
     def note(self, metrics: Mapping[str, Any]) -> None:
         """Remember what is there before a validation: at the next look, which is after it, that is not taken."""
@@ -92,19 +95,33 @@ class LoggedMetric(Series):
             self.recorder.append(step, value.detach().clone() if isinstance(value, Tensor) else float(value), lr)
             self.is_fresh = True
 
-    def complain(self, metrics: Mapping[str, Any], *, at_once: bool = False) -> None:
-        """Warn, once, of a metric that has not been there at the second look, or at all."""
-        if self.name in metrics or self._newest or self._missed >= _PATIENCE:
+    def complain(
+        self, metrics: Mapping[str, Any], after: Literal["validation", "epoch", "run"], *, validates: bool
+    ) -> None:
+        """Warn, once, of a metric that should have been there by now.
+
+        Args:
+            metrics: ``trainer.callback_metrics``.
+            after: What has ended.
+            validates: Whether the run has validations; then nothing is said before one has ended.
+        """
+        self._validations += after == "validation"
+        self._epochs += after == "epoch"
+        if self.name in metrics or self._newest or self._has_warned:
             return
-        self._missed = _PATIENCE if at_once else self._missed + 1
-        if self._missed == _PATIENCE:
+        if validates:
+            enough = 1 if after == "run" else _PATIENCE if self._epochs else _FIRST_PATIENCE
+            self._has_warned = after != "epoch" and self._validations >= enough
+        else:
+            self._has_warned = after == "run" or self._epochs >= _PATIENCE
+        if self._has_warned:
             there = ", ".join(sorted(metrics)) or "none at all"
             say_warning(
                 f"Expected a metric {self.name!r} in callback_metrics, got {there}, so nothing is forecast of it until "
                 "it is there; the training loss is, in `forecasts`."
             )
 
-    def fetch(self, step: int) -> bool:
+    def fetch(self, step: int, *, at_once: bool = False) -> bool:
         """Bring new values to the host; return whether they are there to be looked at.
 
         Values on a device are sent off first, and taken in `LAG` steps after the one they belong to, or once there is a
@@ -112,8 +129,13 @@ class LoggedMetric(Series):
 
         Args:
             step: Optimizer steps done [steps].
+            at_once: Whether to wait for those that are on their way.
         """
         recorder = self.recorder
+        if at_once:
+            recorder.flush()
+            self.is_fresh = False
+            return True
         if recorder.sent is None:
             recorder.flush(wait=False)
         if (sent := recorder.sent) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -61,6 +61,7 @@ class Session:
         settings: What the user has set.
         state: What an earlier session of this run left.
         tell: Prints a text, once for all ranks.
+        before: The session that the same monitor had before.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Session:
         settings: Settings,
         state: Mapping[str, Any] | None,
         tell: Callable[[str], None] = print,
+        before: Session | None = None,
     ) -> None:
         self.settings = settings
         self.across_ranks = in_step(trainer, settings)
@@ -84,7 +86,7 @@ class Session:
         self._pass_ended_at = 0
         self.losses = self._new_losses()
         self.course = Course(settings, self.losses, {})
-        self.tracker.start(trainer, pl_module, self._restore(trainer, state))
+        self.tracker.start(trainer, pl_module, self._restore(trainer, state, before))
         self.course.begin(trainer, pl_module, self.tracker.step)
         steps, main = self.losses.steps, self.losses.main
         self._fetching = Fetching(steps.recorder, steps.live, across_ranks=self.across_ranks)
@@ -160,12 +162,18 @@ class Session:
                 return
             if self._thinks:
                 self._teller.say(trainer, f"{losses.metric.name} is forecast beside the training loss.")
-        self._take(trainer, complain=True)
+        try:
+            self._take(trainer, "validation")
+        finally:
+            self._act(trainer, epochs_done=trainer.current_epoch)
 
     def epoch_ended(self, trainer: Any, pl_module: Any) -> None:
         """Look at the plan again: the length of an epoch may have become known, and ``min_epochs`` be reached."""
         if self.settings.monitor is not None:  # on every rank: this look may make Lightning reduce an epoch's metrics
-            self._take(trainer, complain=not trainer.enable_validation)
+            try:
+                self._take(trainer, "epoch")
+            finally:
+                self._act(trainer, epochs_done=trainer.current_epoch + 1)
         if self._refitting.stop_asked:
             self._stop(trainer, epochs_done=trainer.current_epoch + 1)
         if trainer.should_stop:
@@ -192,7 +200,7 @@ class Session:
             self._fetching.land(lambda: self._forecast(trainer))  # what has been sent off has a look of its own
             losses.steps.recorder.flush()
         if together and self.settings.monitor is not None:
-            self._take(trainer, complain=True, at_once=True)
+            self._take(trainer, "run")
         if not self._thinks or self.muted:
             return
         if metric.recorder.sent is not None:
@@ -242,7 +250,7 @@ class Session:
         )
         return Losses(self.settings, recorder)
 
-    def _restore(self, trainer: Any, state: Mapping[str, Any] | None) -> int | None:
+    def _restore(self, trainer: Any, state: Mapping[str, Any] | None, before: Session | None) -> int | None:
         """Go on from a state; return the optimizer steps done, None where only the Trainer knows."""
         if not state:
             return None
@@ -253,7 +261,8 @@ class Session:
             self.course = Course(self.settings, self.losses, state)
             self._pass_ended_at, self._run_id = int(state.get("pass_ended_at", 0)), state.get("run_id")
             behind = int(trainer.global_step - state["global_step"])
-            if (reason := state["stopped_by"]) is not None:
+            known = [] if before is None else before.losses.reasons_to_overrule(before.stopped_by, self.losses)
+            for reason in [*known, *([] if state["stopped_by"] is None else [state["stopped_by"]])]:
                 self.losses.main.live.overrule(reason)
                 self._overruled = reason.lower().replace("_", " ")
             return int(state["step"]) + behind // max(len(trainer.optimizers), 1)
@@ -291,12 +300,34 @@ class Session:
         if self._thinks and not self.muted:
             self._refitting.steps(trainer, self.tracker.step, due, before)
 
-    def _take(self, trainer: Any, *, complain: bool = False, at_once: bool = False) -> None:
+    def _take(self, trainer: Any, after: Literal["validation", "epoch", "run"] | None = None) -> None:
         """Take the metric if it has been renewed, without waiting for it; maybe warn of one that is never there."""
         metrics = self._logged(trainer)
         self.losses.metric.take(metrics, self.tracker.step, self.tracker.lr)
-        if complain and self._thinks and not self.muted:
-            self.losses.metric.complain(metrics, at_once=at_once)
+        if after is not None and self._thinks and not self.muted:
+            self.losses.metric.complain(metrics, after, validates=bool(trainer.enable_validation))
+
+    def _act(self, trainer: Any, *, epochs_done: int) -> None:
+        """Where rules speak of the metric, see at once what its new value says: here a run ends best.
+
+        As Lightning's EarlyStopping does, this waits for the value, and one number of rank 0 for all ranks; never in a
+        step, and never for a rank that has been stopped by itself.
+        """
+        if self.settings.monitor is None or not self.settings.rules or trainer.should_stop:
+            return
+        metric, step = self.losses.metric, self.tracker.step
+        try:
+            if metric.is_fresh and self._thinks and not self.muted:
+                metric.fetch(step, at_once=True)
+                self._refitting.metric(trainer, step)
+        finally:
+            if self.across_ranks:
+                note = self.losses.steps.recorder.note
+                vote = torch.tensor(note[0] if self._thinks and not self.muted else 0.0, device=self._device)
+                dist.broadcast(vote, src=0)
+                self._refitting.stop_asked = bool(vote.item())
+            if self._refitting.stop_asked:
+                self._stop(trainer, epochs_done=epochs_done)
 
     def _logged(self, trainer: Any) -> dict[str, Any]:
         """Return what others have logged; nothing where that may wait for ranks that have no monitor."""

@@ -149,18 +149,27 @@ def test_a_loss_that_breaks_is_looked_at_before_its_time() -> None:
     assert due == [False, False, True]
 
 
-def complaints(series: LoggedMetric, *looks: dict[str, Any], at_once: bool = False) -> list[str]:
+def complaints(there: dict[str, Any], *ends: Any, validates: bool = True) -> list[str]:
+    """Return what is said of a metric that is not there, after such and such has ended."""
+    series = metric("val_los")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for metrics in looks:
-            series.complain(metrics, at_once=at_once)
+        for after in ends:
+            series.complain(there, after, validates=validates)
     return [str(w.message) for w in caught if w.category is ScalingWarning]
 
 
 def test_a_metric_that_is_never_there_is_warned_of_once() -> None:
     there: dict[str, Any] = {"val_loss": torch.tensor(1.0), "acc": torch.tensor(1.0)}
-    assert complaints(metric("val_los"), there) == []
-    (said,) = complaints(metric("val_los"), there, there, there)
+    validations = ["validation"] * 10
+    assert complaints(there, *validations[1:], "epoch") == []
+    (said,) = complaints(there, *validations, "validation", "epoch", "run")
     assert said.startswith("Expected a metric 'val_los' in callback_metrics, got acc, val_loss, so")
-    (said,) = complaints(metric("val_los"), {}, at_once=True)
+    assert complaints(there, "validation", "epoch") == []
+    assert len(complaints(there, "validation", "epoch", "validation")) == 1
+    assert len(complaints(there, "validation", "run")) == 1
+    assert complaints(there, "epoch", "epoch", "epoch", "run") == []  # before the first validation
+    assert complaints(there, "epoch", validates=False) == []
+    assert len(complaints(there, "epoch", "epoch", validates=False)) == 1
+    (said,) = complaints({}, "run", validates=False)
     assert "got none at all" in said

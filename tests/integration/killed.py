@@ -59,6 +59,49 @@ def out_of_reach() -> ScalingLawMonitor:
     return ScalingLawMonitor(stop=[TargetUnreachable(loss=1.0), Diverged()], refits=REFITS, verbose=False)
 
 
+def shifted(step: int) -> float:
+    return law(step) + (1.0 if step >= 90 else 0.0) + (4.0 if step >= 150 else 0.0)
+
+
+def by_hand() -> Any:
+    """Return a module that sets the learning rate itself, otherwise than its scheduler does."""
+    parent = type(scripted_module(configure=cosine(T)))
+
+    class ByHand(parent):  # type: ignore[misc, valid-type]
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            rate = 0.1 * (1.0 + 0.5 * math.sin(self.trainer.global_step / 7.0))
+            self.trainer.optimizers[0].param_groups[0]["lr"] = rate
+
+    return ByHand()
+
+
+def two_optimizers() -> Any:
+    """Return a module in manual optimization that steps two optimizers per batch, and its scheduler with them."""
+    parent = type(scripted_module())
+
+    class Two(parent):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            for optimizer in self.optimizers():
+                optimizer.zero_grad()
+            self.manual_backward(loss)
+            for optimizer in self.optimizers():
+                optimizer.step()
+            for scheduler in self.lr_schedulers():
+                scheduler.step()
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            pairs = [torch.optim.SGD([parameter], lr=0.1) for parameter in self.parameters()]
+            return pairs, [torch.optim.lr_scheduler.CosineAnnealingLR(pair, T // 2) for pair in pairs]
+
+    return Two()
+
+
 RUNS = {
     "one epoch": Run(lambda: scripted_module(configure=cosine(T, warmup=20)), {"max_steps": T}),
     "six epochs": Run(lambda: scripted_module(stairs), {"max_epochs": 6}, lambda: loader(T // 6)),
@@ -81,6 +124,13 @@ RUNS = {
     "stopped late": Run(
         scripted_module, {"max_steps": 2 * T, "min_steps": 153}, lambda: loader(100), out_of_reach, steps=153
     ),
+    "level shift": Run(
+        lambda: scripted_module(shifted),
+        {"max_steps": T, "min_steps": T},
+        monitor=lambda: ScalingLawMonitor(stop=Diverged(sigma=3), refits=REFITS, verbose=False),
+    ),
+    "rate by hand": Run(by_hand, {"max_steps": T}),
+    "two optimizers": Run(two_optimizers, {"max_steps": T}, lambda: loader(T)),
 }
 
 

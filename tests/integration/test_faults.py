@@ -303,7 +303,7 @@ IN_A_RUN = [
     *methods(steps.StepTracker, "before_backward"),
     *methods(CurveRecorder, "curve discard load_state_dict set_batch_size _reduce _heard_of"),
     *methods(LiveForecast, "stopped due_after _acts_at _agrees overrule load_state_dict"),
-    *methods(losses.Losses, "find forecasts sentence named set_batch_size load_state_dict"),
+    *methods(losses.Losses, "find forecasts sentence named set_batch_size load_state_dict reasons_to_overrule"),
     *methods(metrics.LoggedMetric, "load_state_dict"),
     *methods(outlets.Outlets, "log_picture shows_pictures _writer"),
     *((CurveBuilder, name) for name in ("extend", "curve", "state_dict", "__init__")),

@@ -64,3 +64,12 @@ def test_what_is_known_is_known_to_the_bit(ends: dict[str, Ends], name: str) -> 
     for part in whole["state"]:  # equal as text: NaN is equal to NaN there, and no digit is lost
         assert json.dumps(killed["state"][part]) == json.dumps(whole["state"][part]), part
     assert killed["summary"] == whole["summary"]
+
+
+def test_alarms_and_distrust_are_among_what_is_known(ends: dict[str, Ends]) -> None:
+    shifted, by_hand = (ends[name]["killed"]["state"] for name in ("level shift", "rate by hand"))
+    assert shifted["live"]["alarms"] > 0
+    assert shifted["live"]["departures"] > 1
+    assert len(shifted["live"]["alarm"]["found"]) == 2
+    assert by_hand["distrust"] > 1
+    assert by_hand["live"]["schedule"] is None

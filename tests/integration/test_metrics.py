@@ -95,11 +95,45 @@ def test_rules_act_on_the_monitored_metric_alone() -> None:
     assert monitor.advice is not None
     assert (monitor.advice.action, monitor.advice.reason) == (Action.STOP, Reason.TARGET_UNREACHABLE)
     assert "target unreachable" in monitor.summary()
-    assert monitor.history[-1].step < stopped.global_step  # the validation after the stop changes no opinion
+    assert monitor.history[-1].step == stopped.global_step  # the validation that brought the stop
     assert monitor.curve.step == stopped.global_step
     beside = ScalingLawMonitor(stop=rule, verbose=False)
     assert validate(beside).global_step == T
     assert beside.forecasts["val_loss"].final_loss.low > 2.8
+
+
+@pytest.mark.parametrize("key", ["val_loss", "nll"])
+def test_a_metric_stops_the_run_at_the_end_of_the_validation_or_the_epoch_that_brought_it(key: str) -> None:
+    hooks = ("on_train_batch_start", "on_train_batch_end", "on_validation_end", "on_train_epoch_end", "on_train_end")
+    seen: list[str] = []
+    noted = {hook: lambda self, t, *a, hook=hook: seen.append(hook) for hook in hooks}
+    monitor = ScalingLawMonitor(key, stop=TargetUnreachable(loss=1.5), verbose=False)
+    by_epochs: dict[str, Any] = {"steps": -1, "max_epochs": 40, "batches": 10, "every": 1.0, "module": Epochs()}
+    runner = validate(watch(**noted), monitor, **(by_epochs if key == "nll" else {}))
+    assert runner.global_step < T
+    assert monitor.history[-1].step == runner.global_step  # the value that brought the stop
+    assert monitor.curve.S.tolist() == list(range(EVERY, runner.global_step + 1, EVERY))
+    assert seen[-4:] == ["on_train_batch_end", "on_validation_end", "on_train_epoch_end", "on_train_end"]
+    assert seen.count("on_train_batch_start") == runner.global_step
+
+
+def test_the_checkpoint_of_the_validation_that_stops_a_run_knows_of_the_stop(tmp_path: Path) -> None:
+    monitor, keep = (
+        ScalingLawMonitor("val_loss", stop=TargetUnreachable(loss=1.5), verbose=False),
+        ModelCheckpoint(tmp_path),
+    )
+    runner = validate(
+        monitor,
+        keep,
+        enable_checkpointing=True,
+        steps=-1,
+        max_epochs=40,
+        batches=10,
+        every=1.0,
+        min_epochs=13,  # type: ignore[arg-type]
+    )
+    assert runner.global_step == 130  # at the end of the last epoch that has to be, not a batch later
+    assert torch.load(keep.best_model_path, weights_only=True)["callbacks"][monitor.state_key]["stopped_by"]
 
 
 def test_a_validation_loss_is_found_and_leaves_the_training_loss_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -260,6 +294,39 @@ def test_loggers_get_both(tmp_path: Path) -> None:
     assert steps == sorted(steps)  # wandb drops what comes with a smaller step
 
 
+@pytest.mark.parametrize(
+    ("key", "settings"),
+    [
+        ("val_loss", {"steps": 100, "every": 120, "batches": 50, "check_val_every_n_epoch": None}),
+        ("val_loss", {"steps": -1, "max_epochs": 2, "batches": 50, "every": 1.0, "check_val_every_n_epoch": 3}),
+        ("val_loss", {"steps": 300, "every": 120, "batches": 50, "check_val_every_n_epoch": None}),
+        ("mean", {"steps": -1, "max_epochs": 3, "batches": 50, "every": 10}),
+        ("mean", {"steps": -1, "max_epochs": 1, "batches": 50, "every": 10}),
+        ("late", {"steps": -1, "max_epochs": 3, "batches": 50, "every": 10}),
+    ],
+)
+def test_nothing_is_said_of_a_metric_before_it_could_have_been_there(
+    recwarn: pytest.WarningsRecorder, key: str, settings: dict[str, Any]
+) -> None:
+    validate(ScalingLawMonitor(key, verbose=False), module=Epochs(), **settings)
+    assert not [w for w in recwarn if issubclass(w.category, ScalingWarning)]
+
+
+def test_what_is_missing_is_said_after_ten_validations_of_the_first_epoch_or_at_the_end(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    said_from: list[int] = []
+
+    def look(self: Any, runner: Any, *args: Any) -> None:
+        if any(w.category is ScalingWarning for w in recwarn):
+            said_from.append(runner.global_step)
+
+    validate(ScalingLawMonitor("val_los", verbose=False), watch(on_train_batch_start=look), steps=150)
+    assert said_from[0] == 10 * EVERY
+    with pytest.warns(ScalingWarning, match="Expected a metric 'val_los'"):
+        validate(ScalingLawMonitor("val_los", verbose=False), steps=25)
+
+
 class Epochs(type(validated_module())):  # type: ignore[misc]
     """Logs its training loss in three ways: of a step and of the epoch, at the end of the epoch, and of a step only."""
 
@@ -267,6 +334,7 @@ class Epochs(type(validated_module())):  # type: ignore[misc]
         loss = super().training_step(batch, batch_idx)
         self.log("nll", loss, on_step=True, on_epoch=True)
         self.log("last", loss)
+        self.log("mean", loss, on_step=False, on_epoch=True)
         return loss
 
     def on_train_epoch_end(self) -> None:

@@ -20,7 +20,21 @@ from lightning_scaling import (
     TargetUnreachable,
 )
 from lightning_scaling.host import session
-from tests.trainers import PACKAGES, QUIET, REPEATS_A_BATCH, T, cosine, fit, loader, scripted_module, trainer, watch
+from tests.trainers import (
+    PACKAGES,
+    QUIET,
+    REPEATS_A_BATCH,
+    T,
+    cosine,
+    fit,
+    law,
+    loader,
+    scripted_module,
+    trainer,
+    validate,
+    validated_module,
+    watch,
+)
 
 pytestmark = QUIET
 
@@ -80,6 +94,46 @@ def test_stopped_run_that_is_resumed_goes_on(tmp_path: Path) -> None:
     broken = trainer(third, max_steps=4000)
     broken.fit(scripted_module(lambda s: math.nan), loader(4000), ckpt_path=tmp_path / "stopped.ckpt")
     assert broken.global_step < runner.global_step + session.BUFFER + 20
+
+
+@pytest.mark.parametrize("same_trainer", [False, True])
+@pytest.mark.parametrize("metric", [None, "val_loss"])
+def test_the_monitor_that_stopped_a_run_lets_it_go_on_from_before_the_stop(
+    tmp_path: Path, metric: str | None, same_trainer: bool
+) -> None:
+    monitor = ScalingLawMonitor(metric, stop=TargetUnreachable(loss=1.5), verbose=False)
+    runner = validate(monitor, saver(tmp_path / "before.ckpt", 75))
+    assert 75 < runner.global_step < T
+    first_stop = runner.global_step
+    again = runner if same_trainer else trainer(monitor, max_steps=T, val_check_interval=10)
+    again.fit(validated_module(), loader(T), loader(1), ckpt_path=tmp_path / "before.ckpt")
+    assert again.global_step == T
+    assert monitor.curve.S[0] <= 10
+    assert monitor.advice is not None
+    assert monitor.advice.reason is Reason.TARGET_UNREACHABLE  # still its opinion
+    # A new process cannot know of the stop.
+    fresh = ScalingLawMonitor(metric, stop=TargetUnreachable(loss=1.5), verbose=False)
+    assert validate(fresh, ckpt_path=tmp_path / "before.ckpt").global_step == first_stop
+
+
+def test_a_stop_of_another_run_does_not_bind_the_monitor(tmp_path: Path) -> None:
+    rule = TargetUnreachable(loss=1.5)
+    other = scripted_module(lambda s: law(s) + 0.1)
+    stopped = fit(ScalingLawMonitor(stop=rule, verbose=False), saver(tmp_path / "other.ckpt", 75), module=other)
+    monitor = ScalingLawMonitor(stop=rule, verbose=False)
+    assert fit(monitor).global_step < T
+    runner = trainer(monitor, max_steps=T)
+    runner.fit(other, loader(T), ckpt_path=tmp_path / "other.ckpt")
+    assert 75 < runner.global_step == stopped.global_step < T
+
+
+def test_a_stopped_run_goes_on_where_its_trainer_fits_again() -> None:
+    monitor = ScalingLawMonitor(stop=TargetUnreachable(loss=1.5), verbose=False)
+    runner, module = trainer(monitor, max_steps=T), scripted_module()
+    runner.fit(module, loader(T))
+    assert runner.global_step < T
+    runner.fit(module, loader(T))
+    assert (runner.global_step, monitor.curve.S[0]) == (T, 1)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +205,64 @@ def test_another_runs_curve_is_not_gone_on_with(tmp_path: Path, steps: int, same
     assert (monitor.curve.S[0], monitor.curve.step) == (pytest.approx(101, abs=1), 300)
     assert monitor.curve.L.min() > 8.0
     assert min(record.step for record in monitor.history) > 100
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "which"),
+    [
+        ("validate", "newest"),
+        ("validate", "older"),
+        ("validate", "foreign"),
+        ("validate", "without a state"),
+        ("test", "older"),
+        ("predict", "foreign"),
+    ],
+)
+def test_a_checkpoint_that_is_evaluated_in_between_is_not_gone_on_from(
+    tmp_path: Path, evaluate: str, which: str
+) -> None:
+    fit(ScalingLawMonitor(verbose=False), module=scripted_module(lambda s: 9.0), steps=150).save_checkpoint(
+        tmp_path / "foreign.ckpt"
+    )
+    fit(watch(), steps=150).save_checkpoint(tmp_path / "without a state.ckpt")
+    monitor = ScalingLawMonitor(verbose=False)
+    runner = trainer(monitor, saver(tmp_path / "older.ckpt", 50), saver(tmp_path / "newest.ckpt", 100), max_epochs=1)
+    module = evaluated_module()
+    runner.fit(module, loader(100), loader(1))
+    known = monitor.history
+    getattr(runner, evaluate)(module, loader(1), ckpt_path=tmp_path / f"{which}.ckpt")
+    assert monitor.history == known
+    runner.fit_loop.max_epochs = 2
+    runner.fit(module, loader(100), loader(1))
+    assert (monitor.curve.S[0], monitor.curve.step) == (1, 200)
+    assert monitor.curve.L.max() < 9.0
+    assert monitor.history[: len(known)] == known
+
+
+def test_after_an_evaluation_the_checkpoint_of_a_fit_is_gone_on_from(tmp_path: Path) -> None:
+    fit(ScalingLawMonitor(verbose=False), saver(tmp_path / "a.ckpt", 100), steps=100)
+    monitor = ScalingLawMonitor(verbose=False)
+    runner = trainer(monitor, max_steps=200)
+    runner.validate(evaluated_module(), loader(1), ckpt_path=tmp_path / "a.ckpt")
+    runner.fit(evaluated_module(), loader(T), loader(1), ckpt_path=tmp_path / "a.ckpt")
+    assert (monitor.curve.S[0], monitor.curve.step) == (1, 200)
+
+
+def evaluated_module() -> Any:
+    """Return a scripted module that can be validated, tested and predicted with."""
+
+    def step(self: Any, batch: Any, batch_idx: int) -> Any:
+        return self.layer(batch).mean()
+
+    names = ("validation_step", "test_step", "predict_step")
+    return type("Evaluated", (type(scripted_module()),), dict.fromkeys(names, step))()
+
+
+def test_a_monitor_that_has_seen_no_fit_says_where_else_one_may_have_been() -> None:
+    monitor = ScalingLawMonitor()
+    assert (monitor.forecast, monitor.history, len(monitor.curve)) == (None, (), 0)
+    assert "not begun in this process" in monitor.summary()
+    assert "trainer.callback_metrics" in monitor.summary()
 
 
 def test_a_monitor_that_has_seen_a_fit_can_be_copied_and_pickled() -> None:
