@@ -389,8 +389,7 @@ class LiveForecast:
         self._stop_since = state["stop_since"]
         self._departures = int(state["departures"])
         self._passed = int(state["passed"])
-        if "alarm" in state:  # not in one of an earlier version
-            self.alarm.load_state_dict(state["alarm"])
+        self.alarm = _recalled(state.get("alarm"))
         self.alarm.horizon = self.horizon
 
     def _agrees(self, schedule: LRSchedule, peak: float) -> bool:
@@ -406,3 +405,13 @@ class LiveForecast:
             return False
         near = np.maximum(step + np.array([0.0, 0.025, 0.05]) * old.horizon, 1.0)
         return bool(np.abs(old.rate_at(near) * self.peak - schedule.rate_at(near) * peak).max() <= 0.05 * self.peak)
+
+
+def _recalled(state: Mapping[str, Any] | None) -> Alarm:
+    """Return the alarm of a state; one that begins anew where an earlier version has kept too little of it, or none."""
+    alarm = Alarm()
+    try:
+        alarm.load_state_dict(state or {})
+    except (KeyError, TypeError, ValueError, IndexError):
+        return Alarm()
+    return alarm

@@ -112,6 +112,7 @@ class GradientNoiseMonitor(LightningCallback):
         if name != "scaling":
             self.state_key = f"GradientNoiseMonitor[{name}]"
         self._restored: Mapping[str, Any] | None = None
+        self._passes_by = False
         self._source: NormSource | None = None
         self._samples: NoiseSamples | None = None
         self._outlets = Outlets(name, rank_zero_info)
@@ -212,15 +213,24 @@ class GradientNoiseMonitor(LightningCallback):
         """Return plain numbers, strings and lists; samples not yet fetched are left out."""
         return {"version": _VERSION, "noise_scale": self.noise_scale.state_dict()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep a state for the start of training; one of another version is ignored with a warning."""
-        if state_dict.get("version") == _VERSION:
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Keep a state for the start of training; one of another version or kind is ignored with a warning."""
+        passes_by, self._passes_by = self._passes_by, False
+        if passes_by:
+            return
+        version = state_dict.get("version") if isinstance(state_dict, dict) else type(state_dict).__name__
+        if version == _VERSION:
             self._restored = state_dict
         else:
             say_warning(
-                f"Expected a GradientNoiseMonitor state of version {_VERSION} in the checkpoint, got "
-                f"{state_dict.get('version')!r}, so it is ignored and the averages begin at the present step."
+                f"Expected a GradientNoiseMonitor state of version {_VERSION} in the checkpoint, got {version!r}, so "
+                "it is ignored and the averages begin at the present step."
             )
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Pass by a checkpoint whose weights are validated, tested or predicted with: it is no run to go on from."""
+        self._restored = None
+        self._passes_by = not trainer.training and self.state_key in (checkpoint.get("callbacks") or {})
 
     # Inside -----------------------------------------------------------------------------------------------------------
 

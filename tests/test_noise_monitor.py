@@ -200,8 +200,9 @@ def test_a_batch_that_cannot_be_counted_and_a_broken_state_are_survived() -> Non
     with pytest.warns(ScalingWarning, match="readable state"):
         fit(monitor, batches=10, accumulate_grad_batches=2)
     assert monitor.noise_scale.n_samples == 5
-    with pytest.warns(ScalingWarning, match="version 1"):
-        quiet().load_state_dict({"version": 7})
+    for state in ({"version": 7}, [1, 2], "hello"):
+        with pytest.warns(ScalingWarning, match="version 1"):
+            quiet().load_state_dict(state)
 
 
 def test_training_that_breaks_leaves_nothing_hooked() -> None:
@@ -263,6 +264,20 @@ def test_a_fit_anew_begins_anew() -> None:
     for twin in (copy.deepcopy(monitor), pickle.loads(pickle.dumps(monitor))):
         fit(twin, batches=40, accumulate_grad_batches=2)
         assert twin.noise_scale.n_samples == 20
+
+
+def test_a_checkpoint_that_is_tested_between_two_fits_is_passed_by(tmp_path: Path) -> None:
+    class Tested(Linear):
+        def test_step(self, batch: Any, batch_idx: int) -> None:
+            pass
+
+    monitor = quiet()
+    runner = fit(monitor, batches=40, accumulate_grad_batches=2)
+    runner.save_checkpoint(tmp_path / "then.ckpt")
+    runner.test(Tested(), known_loader(2), ckpt_path=tmp_path / "then.ckpt", verbose=False)
+    assert monitor.noise_scale.n_samples == 20
+    fit(monitor, batches=40, accumulate_grad_batches=2)
+    assert monitor.noise_scale.n_samples == 20
 
 
 def test_nothing_is_done_in_a_dry_run() -> None:

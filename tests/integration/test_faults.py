@@ -23,10 +23,6 @@ from lightning_scaling import (
     ScalingLawMonitor,
     ScalingWarning,
     TargetUnreachable,
-    fetching,
-    loads,
-    recorder,
-    transfer,
 )
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.host import (
@@ -49,6 +45,7 @@ from lightning_scaling.host import (
 from lightning_scaling.host.calendar import Calendar
 from lightning_scaling.ledger import ForecastLedger
 from lightning_scaling.live import LiveForecast
+from lightning_scaling.recording import fetching, loads, recorder, transfer
 from lightning_scaling.recording.fetching import Fetching
 from lightning_scaling.recording.recorder import CurveRecorder
 from lightning_scaling.windows import CurveBuilder
