@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # What faces other packages; the rest is arithmetic. Old packages on a new torch warn of this and that.
-FACING := integration host test_lightning.py test_autoload.py test_guest.py test_recorder.py test_loop.py \
+FACING := integration host test_lightning.py test_autoload.py test_guest.py recording test_loop.py \
 	test_huggingface.py
 CALM := -W ignore::DeprecationWarning -W ignore::FutureWarning -W "ignore:pkg_resources is deprecated"
 

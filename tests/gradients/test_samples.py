@@ -9,7 +9,7 @@ from lightning_scaling.batch_size.noise_scale import NoiseScale
 from lightning_scaling.gradients.norms import NormSample
 from lightning_scaling.gradients.samples import NoiseSamples
 from tests.faraway import device, far
-from tests.test_recorder import Untouchable, untouchable
+from tests.untouchable import Untouchable, untouchable
 
 
 def sample(small_sq: float = 52.5, big_sq: float = 4.0625) -> NormSample:

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_scaling import ScalingWarning
 from lightning_scaling.host.metrics import LoggedMetric, find_validation_loss
 from lightning_scaling.live import LiveForecast
-from tests.test_recorder import Untouchable, untouchable
+from tests.untouchable import Untouchable, untouchable
 
 
 def metric(name: str | None = "val_loss", refits: int = 40) -> LoggedMetric:

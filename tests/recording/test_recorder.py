@@ -15,24 +15,7 @@ from torch import Tensor
 
 from lightning_scaling import CurveBuilder, CurveRecorder
 from tests.faraway import Device, Far, device, far
-
-
-class Untouchable(Tensor):
-    """A tensor that complains when its value is asked for."""
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if Untouchable.guarded and getattr(func, "__name__", "") in {
-            "item", "cpu", "numpy", "tolist", "__float__", "__bool__", "__int__", "__array__", "to",
-        }:  # fmt: skip
-            raise AssertionError(f"{func.__name__} waits for the device")
-        return super().__torch_function__(func, types, args, kwargs or {})
-
-    guarded = True
-
-
-def untouchable(value: float) -> Tensor:
-    return torch.tensor(value).as_subclass(Untouchable)
+from tests.untouchable import Untouchable, untouchable
 
 
 def built(steps: range, losses: list[float], lr: float | None = None) -> CurveBuilder:
