@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import inspect
 import math
 from collections.abc import Callable
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader, IterableDataset
 
 torch.set_num_threads(1)
@@ -25,6 +27,12 @@ IN_AN_EPOCH = pytest.mark.skipif(
 )
 #: Before that, too, its checkpoints hold objects of classes of its own.
 PLAIN_CHECKPOINTS = not REPEATS_A_BATCH
+
+#: The oldest ones keep a Trainer stopped when it fits again.
+STOP_IS_FORGOTTEN = pytest.mark.skipif(
+    "should_stop = False" not in inspect.getsource(Trainer.fit),
+    reason="this Lightning keeps a Trainer stopped when it fits again",
+)
 
 #: What Lightning itself warns of in such small fits.
 QUIET = [

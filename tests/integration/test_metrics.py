@@ -24,6 +24,7 @@ from lightning_scaling.live import METRICS
 from tests.trainers import (
     IN_AN_EPOCH,
     PACKAGES,
+    PLAIN_CHECKPOINTS,
     QUIET,
     T,
     cosine,
@@ -133,7 +134,9 @@ def test_the_checkpoint_of_the_validation_that_stops_a_run_knows_of_the_stop(tmp
         min_epochs=13,  # type: ignore[arg-type]
     )
     assert runner.global_step == 130  # at the end of the last epoch that has to be, not a batch later
-    assert torch.load(keep.best_model_path, weights_only=True)["callbacks"][monitor.state_key]["stopped_by"]
+    assert torch.load(keep.best_model_path, weights_only=PLAIN_CHECKPOINTS)["callbacks"][monitor.state_key][
+        "stopped_by"
+    ]
 
 
 def test_a_validation_loss_is_found_and_leaves_the_training_loss_alone(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,9 +21,11 @@ from lightning_scaling import (
 )
 from lightning_scaling.host import session
 from tests.trainers import (
+    IN_AN_EPOCH,
     PACKAGES,
     QUIET,
     REPEATS_A_BATCH,
+    STOP_IS_FORGOTTEN,
     T,
     cosine,
     fit,
@@ -96,7 +98,8 @@ def test_stopped_run_that_is_resumed_goes_on(tmp_path: Path) -> None:
     assert broken.global_step < runner.global_step + session.BUFFER + 20
 
 
-@pytest.mark.parametrize("same_trainer", [False, True])
+@IN_AN_EPOCH
+@pytest.mark.parametrize("same_trainer", [False, pytest.param(True, marks=STOP_IS_FORGOTTEN)])
 @pytest.mark.parametrize("metric", [None, "val_loss"])
 def test_the_monitor_that_stopped_a_run_lets_it_go_on_from_before_the_stop(
     tmp_path: Path, metric: str | None, same_trainer: bool
@@ -127,6 +130,7 @@ def test_a_stop_of_another_run_does_not_bind_the_monitor(tmp_path: Path) -> None
     assert 75 < runner.global_step == stopped.global_step < T
 
 
+@STOP_IS_FORGOTTEN
 def test_a_stopped_run_goes_on_where_its_trainer_fits_again() -> None:
     monitor = ScalingLawMonitor(stop=TargetUnreachable(loss=1.5), verbose=False)
     runner, module = trainer(monitor, max_steps=T), scripted_module()
