@@ -246,6 +246,11 @@ class TestQuestions:
         assert str(plan(C=1e20, laws=own_laws([]).laws)) == str(plan(C=1e20))
         assert own_laws([]).reason.startswith("Expected finished runs of 3 sizes")
 
+    def test_laws_that_know_no_batch_name_none(self) -> None:
+        assert str(plan(C=1e20, laws=PlanLaws(hoffmann=[BESIROGLU]))).startswith(
+            "Plan for C = 1e20 FLOP (1.16 PF-days)\n"
+        )
+
     def test_laws_of_another_kind(self) -> None:
         with pytest.raises(TypeError, match=r"^Expected laws to be PlanLaws, got OwnLaws, so pass own_laws"):
             plan(C=1e20, laws=own_laws([]))  # type: ignore[arg-type]
