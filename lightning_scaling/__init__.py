@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     )
     from lightning_scaling.loop import LoopMonitor
     from lightning_scaling.noise_monitor import GradientNoiseMonitor
+    from lightning_scaling.own_laws import OwnLaws, own_laws
     from lightning_scaling.planner import Plan, PlanLaws, plan
     from lightning_scaling.recording.recorder import CurveRecorder
     from lightning_scaling.report.write import write_report
@@ -88,6 +89,7 @@ __all__ = [
     "LossCurve",
     "NoiseScale",
     "Overfitting",
+    "OwnLaws",
     "Plan",
     "PlanLaws",
     "Price",
@@ -109,6 +111,7 @@ __all__ = [
     "fit_joint",
     "forecast",
     "longer",
+    "own_laws",
     "plan",
     "write_report",
 ]
@@ -142,6 +145,7 @@ _MODULE_OF = {
     "LossCurve": "curve",
     "NoiseScale": "batch_size.noise_scale",
     "Overfitting": "advice",
+    "OwnLaws": "own_laws",
     "Plan": "planner",
     "PlanLaws": "planner",
     "Price": "alternatives",
@@ -163,6 +167,7 @@ _MODULE_OF = {
     "fit_joint": "joint",
     "forecast": "forecast",
     "longer": "alternatives",
+    "own_laws": "own_laws",
     "plan": "planner",
     "write_report": "report.write",
 }

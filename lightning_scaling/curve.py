@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LossCurve"]
+__all__ = ["LossCurve", "require_curves"]
 
 FloatArray = NDArray[np.float64]
 
@@ -191,3 +191,17 @@ class LossCurve:
             f"LossCurve: {len(self)} points up to step {self.step}, loss {self.L[0]:.5g} to {self.L[-1]:.5g}"
             f"{' ' * bool(self.unit)}{self.unit}{size}"
         )
+
+
+def require_curves(curves: Iterable[object]) -> None:
+    """Refuse what are no curves, such as the runs of a store, which have one each.
+
+    Raises:
+        TypeError: If one of them is no `LossCurve`.
+    """
+    for curve in curves:
+        if not isinstance(curve, LossCurve):
+            raise TypeError(
+                f"Expected curves to be LossCurves, got {type(curve).__name__}, so of the runs of a store give "
+                "[run.curve for run in runs]."
+            )

@@ -99,6 +99,9 @@ def own_laws(runs: Iterable[KeptRun], *, B: float | None = None, level: float = 
         >>> from lightning_scaling import example_store
         >>> own_laws(example_store().runs(tags={"schedule": "cosine"})).n_runs
         0
+        >>> found = own_laws(example_store())  # a plan takes found.laws
+        >>> found.n_runs, found.n_sizes, found.laws.batch
+        (6, 6, 1024.0)
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"Expected level between 0 and 1, got {level!r}, so give for example 0.9.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lightning_scaling import CriticalBatch, CurveBuilder, FitError, KaplanNS, LossCurve
+from lightning_scaling import CriticalBatch, CurveBuilder, FitError, KaplanNS, LossCurve, example_store
 from lightning_scaling.joint import JointFit, fit_joint
 from lightning_scaling.joint.whitening import Whitening
 
@@ -131,6 +131,8 @@ def test_what_cannot_be_told_is_said() -> None:
 
 def test_wrong_arguments_are_refused() -> None:
     runs = planted(np.random.default_rng(0), KAPLAN)
+    with pytest.raises(TypeError, match=r"^Expected curves to be LossCurves, got StoredRun, so .*run\.curve for run"):
+        fit_joint(example_store().runs())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="N in every curve"):
         fit_joint([LossCurve([1, 2, 3], [3.0, 2.0, 1.0])])
     with pytest.raises(ValueError, match="B in every curve"):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_scaling import Plan, PlanLaws, plan
+from lightning_scaling import Plan, PlanLaws, own_laws, plan
 from lightning_scaling.laws import (
     BESIROGLU,
     KAPLAN_TABLE_2,
@@ -236,6 +236,24 @@ class TestQuestions:
     def test_numbers_must_be_numbers(self, bad: Any) -> None:
         with pytest.raises(TypeError, match=r"^Expected C to be a number, got"):
             plan(C=bad)
+
+    @pytest.mark.filterwarnings("error")
+    def test_short_floats_answer_as_long_ones_do(self) -> None:
+        short = np.float32(1e20)
+        assert str(plan(C=short)) == str(plan(C=float(short)))  # type: ignore[arg-type]
+
+    def test_a_store_that_carries_no_fit_leaves_the_constants_of_the_papers(self) -> None:
+        assert str(plan(C=1e20, laws=own_laws([]).laws)) == str(plan(C=1e20))
+        assert own_laws([]).reason.startswith("Expected finished runs of 3 sizes")
+
+    def test_laws_that_know_no_batch_name_none(self) -> None:
+        assert str(plan(C=1e20, laws=PlanLaws(hoffmann=[BESIROGLU]))).startswith(
+            "Plan for C = 1e20 FLOP (1.16 PF-days)\n"
+        )
+
+    def test_laws_of_another_kind(self) -> None:
+        with pytest.raises(TypeError, match=r"^Expected laws to be PlanLaws, got OwnLaws, so pass own_laws"):
+            plan(C=1e20, laws=own_laws([]))  # type: ignore[arg-type]
 
     def test_one_question_at_a_time(self) -> None:
         with pytest.raises(ValueError, match=r"^Expected one of C, time_s and L, got none"):

@@ -41,6 +41,7 @@ NAMES = [
     "LossCurve",
     "NoiseScale",
     "Overfitting",
+    "OwnLaws",
     "Plan",
     "PlanLaws",
     "Price",
@@ -62,6 +63,7 @@ NAMES = [
     "fit_joint",
     "forecast",
     "longer",
+    "own_laws",
     "plan",
     "write_report",
 ]

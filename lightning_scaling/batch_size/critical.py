@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
 from scipy.special import stdtrit
 
-from lightning_scaling.curve import LossCurve
+from lightning_scaling.curve import LossCurve, require_curves
 from lightning_scaling.errors import FitError
 from lightning_scaling.interval import Interval
 from lightning_scaling.laws import CriticalBatch
@@ -134,6 +134,7 @@ def fit_critical_batch(
         The law, its intervals and what it rests on. Where the runs do not tell it, the law is None with a reason.
 
     Raises:
+        TypeError: If one of the curves is none.
         ValueError: If a batch size is missing or not positive, a loss level is not positive, or ``level`` is out of
             range.
 
@@ -144,6 +145,7 @@ def fit_critical_batch(
         >>> print(fit_critical_batch(runs).critical)
         B_crit(L) = 2e+08 tokens / L^4.762
     """
+    require_curves(curves)
     if not 0.0 < level < 1.0:
         raise ValueError(f"Expected level between 0 and 1, got {level!r}, so give for example 0.9 for 90 %.")
     sizes, levels, log_S = _shared_losses(curves, B, losses)

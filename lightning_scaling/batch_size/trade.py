@@ -206,6 +206,7 @@ def batch_trade(B: float, B_simple: Interval, *, factor: float = 2.0, unit: str 
         Steps and examples at ``factor * B`` as shares of those now.
 
     Raises:
+        TypeError: If ``B_simple`` is no Interval.
         ValueError: If ``B`` or ``factor`` is not positive, ``factor`` is 1, or ``B_simple`` is negative.
 
     Example:
@@ -217,6 +218,8 @@ def batch_trade(B: float, B_simple: Interval, *, factor: float = 2.0, unit: str 
     """
     if not 0.0 < factor < math.inf or factor == 1.0:
         raise ValueError(f"Expected a factor above 0 other than 1, got {factor!r}, so give e.g. 2 for twice the batch.")
+    if not isinstance(B_simple, Interval):
+        raise TypeError(f"Expected B_simple to be an Interval, got {B_simple!r:.80}, so give Interval(low, mid, high).")
     known = np.array([B_simple.low, B_simple.mid, B_simple.high])
     _batches(B, np.nan_to_num(known, nan=0.0))
     with np.errstate(invalid="ignore"):

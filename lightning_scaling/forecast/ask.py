@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -68,7 +68,7 @@ def forecast(
         The forecast. A curve that cannot be forecast is no error: its verdict says why.
 
     Raises:
-        TypeError: If ``curve`` is not a LossCurve.
+        TypeError: If ``curve`` is not a LossCurve, or ``store`` is neither a store nor runs, such as the name of one.
         ValueError: If the horizon lies before the curve's last step, the schedule has another length than the horizon,
             or the level is not between 0 and 1.
 
@@ -81,7 +81,7 @@ def forecast(
     started = time.perf_counter()
     schedule = _schedule(curve, horizon, lr_schedule, level)
     short = compact(curve)
-    runs = () if store is None else list(store.runs() if hasattr(store, "runs") else store)
+    runs = _runs_of(store)
     borrowed = _borrowed(short, schedule, horizon, runs)
     enough = len(curve) >= MIN_POINTS and curve.step >= MIN_POINTS
     fitted = _fit(short, schedule, borrowed, TrackRecord.of(runs).factor) if enough else None
@@ -119,6 +119,18 @@ def forecast(
         _posterior=told,
         _curve=short,
     )
+
+
+def _runs_of(store: Any) -> Sequence[FinishedRun]:
+    """Return the runs of a store, or of what else was given for one."""
+    if store is None:
+        return ()
+    if hasattr(store, "runs"):
+        return list(store.runs())
+    runs = list(store) if isinstance(store, Iterable) and not isinstance(store, (str, bytes)) else None
+    if runs is None or not all(isinstance(getattr(run, "curve", None), LossCurve) for run in runs):
+        raise TypeError(f"Expected store to be a RunStore or some of its runs, got {store!r:.80}. Give RunStore(url).")
+    return runs
 
 
 def _borrowed(

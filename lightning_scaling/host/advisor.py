@@ -50,11 +50,14 @@ class Advisor:
         if planned is None or schedule is None or horizon is None or planned.horizon != horizon:
             return ""
         price, level = self._price(step), planned.level
+        kin = live.siblings or None  # the plan borrows from them, so what it is compared with does too
         try:
             found = {}
             if _held(live, curve.step):
-                found["decay now"] = decay_now(curve, horizon, schedule, price=price, level=level, planned=planned)
-            found["longer"] = longer(curve, horizon, schedule, price=price, level=level, planned=planned)
+                found["decay now"] = decay_now(
+                    curve, horizon, schedule, price=price, level=level, store=kin, planned=planned
+                )
+            found["longer"] = longer(curve, horizon, schedule, price=price, level=level, store=kin, planned=planned)
         except Exception:
             return ""
         self.alternatives = found

@@ -88,7 +88,8 @@ class Memory:
         """Return what the siblings say of a run that has just begun, in words; nothing where there are none."""
         if not self.siblings or live.horizon is None or self._has_warned:
             return ""
-        said = f" {self.record}." if self.record.n else ""
+        record = str(self.record)
+        said = f" {record[:1].upper()}{record[1:]}." if self.record.n else ""
         try:
             begun = forecast(
                 LossCurve([], [], N=N), horizon=live.horizon, lr_schedule=live.schedule, store=self.siblings

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_scaling.curve import LossCurve
+from lightning_scaling.curve import LossCurve, require_curves
 from lightning_scaling.joint.points import Points, points_of
 from lightning_scaling.joint.problem import ALPHA_N, ALPHA_S, Problem
 from lightning_scaling.joint.result import JointFit, interval_of, losses_of, no_fit
@@ -57,6 +57,7 @@ def fit_joint(
         The law with its intervals. Where the runs do not tell it, ``reason`` says why.
 
     Raises:
+        TypeError: If one of the curves is none.
         ValueError: If a curve has no N or, with ``critical``, no batch size, or ``first`` or ``level`` is out of range.
 
     Example:
@@ -71,6 +72,7 @@ def fit_joint(
     for name, value in (("first", first), ("level", level)):
         if not 0.0 < value < 1.0:
             raise ValueError(f"Expected {name} between 0 and 1, got {value!r}, so give for example 0.05 and 0.9.")
+    require_curves(curves)
     points = points_of(curves, critical, first)
     if (trouble := points.trouble()) is not None:
         return no_fit(trouble, points.n_runs, offset, level)

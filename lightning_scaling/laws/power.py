@@ -17,6 +17,10 @@ class KaplanN:
 
     .. math:: L(N) = (N_c / N)^{\alpha_N}
 
+    It has no irreducible loss, so far beyond the models that it was fitted to it promises too much; Hoffmann et al.
+    2022 add one (`HoffmannND`). How the exponents change where N counts the embeddings too is in Pearce and Song 2024,
+    arXiv:2406.12907.
+
     Source: Kaplan et al. 2020, arXiv:2001.08361, Eq. 1.1.
 
     Args:
@@ -90,6 +94,9 @@ class KaplanD:
     r"""The loss of a model that is not too small, trained on D tokens and stopped when the test loss turns.
 
     .. math:: L(D) = (D_c / D)^{\alpha_D}
+
+    It has no irreducible loss, so far beyond the data that it was fitted to it promises too much; Hoffmann et al. 2022
+    add one (`HoffmannND`).
 
     Source: Kaplan et al. 2020, arXiv:2001.08361, Eq. 1.2.
 

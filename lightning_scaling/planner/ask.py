@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from lightning_scaling.planner import notes, text
 from lightning_scaling.planner.answer import Answer, Trade, hoffmann_cases, kaplan_cases, summarise, trades
 from lightning_scaling.planner.sources import PUBLISHED, PlanLaws
@@ -56,7 +58,7 @@ def plan(
     time_s: float | None = None,
     flop_per_s: float | None = None,
     L: float | None = None,
-    laws: PlanLaws = PUBLISHED,
+    laws: PlanLaws | None = PUBLISHED,
     batch_ratio: float = 1.0,
     B: float | None = None,
     data: float | None = None,
@@ -75,7 +77,8 @@ def plan(
         time_s: Time to spend [s]; needs ``flop_per_s``.
         flop_per_s: What all devices together achieve in training, as measured and not as advertised [FLOP/s].
         L: Loss to reach [nats/token].
-        laws: The laws and their constants; the papers' unless you pass your own.
+        laws: The laws and their constants; the papers' unless you pass your own, which `own_laws` fits to the runs of a
+            store. None: the papers', as where a store carries no fit.
         batch_ratio: Batch size over the critical one [1]; 1 is the compromise of time and compute.
         B: Batch size to use [tokens/step], instead of a ratio.
         data: Unique tokens at hand [tokens]: says how often they are passed, and how far a model of the answer's size
@@ -85,7 +88,7 @@ def plan(
         The plan; print it.
 
     Raises:
-        TypeError: If a number is not one.
+        TypeError: If a number is not one, or the laws are none.
         ValueError: If not exactly one of ``C``, ``time_s`` and ``L`` is given, if ``time_s`` comes without
             ``flop_per_s``, if ``B`` comes with a ``batch_ratio`` or with laws of another batch size, or if a number is
             not between 1e-9 and 1e45.
@@ -98,6 +101,11 @@ def plan(
         23 (23 to 42)
     """
     _check_all(C=C, time_s=time_s, flop_per_s=flop_per_s, L=L, batch_ratio=batch_ratio, B=B, data=data)
+    C, time_s, flop_per_s, L, B, data = (_float(x) for x in (C, time_s, flop_per_s, L, B, data))
+    batch_ratio = float(batch_ratio)
+    laws = PUBLISHED if laws is None else laws
+    if not isinstance(laws, PlanLaws):
+        raise TypeError(f"Expected laws to be PlanLaws, got {type(laws).__name__}, so pass own_laws(store).laws.")
     C = _compute(C, time_s, flop_per_s, L)
     _check_batch(B, batch_ratio, laws)
     kaplan = summarise(kaplan_cases(laws, C, L, batch_ratio, B), laws, laws.explored_kaplan, flop_per_s, data)
@@ -105,11 +113,11 @@ def plan(
     hoffmann = summarise(cases, laws, laws.explored_hoffmann, flop_per_s, data)
     ratio = None if kaplan is None or kaplan.ratio is None else kaplan.ratio.mid
     return Plan(
-        C=_float(C),
-        L=_float(L),
-        flop_per_s=_float(flop_per_s),
-        B=_float(B),
-        data=_float(data),
+        C=C,
+        L=L,
+        flop_per_s=flop_per_s,
+        B=B,
+        data=data,
         batch_ratio=ratio,
         kaplan=kaplan,
         hoffmann=hoffmann,
@@ -172,6 +180,8 @@ def _check_batch(B: float | None, batch_ratio: float, laws: PlanLaws) -> None:
 
 
 def _check(name: str, value: Any) -> None:
+    if isinstance(value, np.floating):
+        value = float(value)  # a short one cannot hold the bounds
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"Expected {name} to be a number, got {value!r}, so pass one.")
     low, high = _SENSIBLE

@@ -39,7 +39,9 @@ def _question(plan: Plan) -> str:
     batch = plan.B if plan.B is not None else plan.laws.batch
     if batch is not None:
         return f"Plan for {asked}, at {whole(float(batch))} tokens per step"
-    times = "" if plan.batch_ratio in (1.0, None) else f"{number(plan.batch_ratio or 1.0, 6)} times "
+    if plan.batch_ratio is None:
+        return f"Plan for {asked}"  # by laws that know no batch
+    times = "" if plan.batch_ratio == 1.0 else f"{number(plan.batch_ratio, 6)} times "
     return f"Plan for {asked}, at {times}the critical batch size"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lightning_scaling import example_store
 from lightning_scaling.batch_size.critical import fit_critical_batch, steps_to_losses
 from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import FitError
@@ -137,6 +138,12 @@ def test_crossings_of_a_noisy_curve_lean_to_no_side(rng: np.random.Generator) ->
 def test_wrong_arguments_say_what_was_expected(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"Expected .*got"):
         fit_critical_batch(runs(), **arguments)
+
+
+def test_runs_of_a_store_are_asked_for_their_curves() -> None:
+    stored = example_store().runs(tags={"width": 32})
+    with pytest.raises(TypeError, match=r"^Expected curves to be LossCurves, got StoredRun, so .*\[run\.curve for run"):
+        fit_critical_batch(stored)  # type: ignore[arg-type]
 
 
 def test_a_batch_size_that_is_nowhere_is_asked_for() -> None:

@@ -113,3 +113,8 @@ def test_caveats_name_what_is_wrong() -> None:
 def test_wrong_arguments_say_what_was_expected(wrong: Any) -> None:
     with pytest.raises(ValueError, match=r"Expected .*got"):
         wrong()
+
+
+def test_a_number_without_its_error_is_no_noise_scale() -> None:
+    with pytest.raises(TypeError, match=r"^Expected B_simple to be an Interval, got 160\.0, so give Interval"):
+        batch_trade(40.0, 160.0)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -190,6 +191,15 @@ def test_bad_arguments(arguments: dict[str, object], error: type[Exception], wor
 def test_a_curve_must_be_a_losscurve() -> None:
     with pytest.raises(TypeError, match="LossCurve"):
         forecast([1.0, 2.0], horizon=10)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("store", ["runs", Path("runs"), b"runs", 3, [1.0, 2.0], [[1.0], [2.0]]])
+def test_a_store_must_be_a_store_or_runs(store: object) -> None:
+    S = np.arange(1, 101)
+    with pytest.raises(
+        TypeError, match=r"^Expected store to be a RunStore or some of its runs, got .* RunStore\(url\)"
+    ):
+        forecast(LossCurve(S, law(S)), horizon=200, store=store)  # type: ignore[arg-type]
 
 
 def test_states_of_the_world_are_verdicts(rng: np.random.Generator) -> None:

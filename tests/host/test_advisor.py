@@ -11,6 +11,7 @@ from lightning_scaling import CurveBuilder, LossCurve
 from lightning_scaling.host import advisor
 from lightning_scaling.host.advisor import Advisor
 from lightning_scaling.live import LiveForecast
+from tests.siblings.planted import rates, run
 
 T = 4000
 CONSTANT = np.full(T, 3e-4)
@@ -68,6 +69,18 @@ def test_what_is_told() -> None:
     assert told.endswith("10 hours and 25 in money more.")
     assert ask(2000, COSINE)[1] == ""
     assert ask(2000, COSINE, price=2.5)[1].startswith("Training for 8 000 steps would end at")
+
+
+def test_what_the_plan_borrows_the_alternatives_borrow_too(rng: np.random.Generator) -> None:
+    found, own = Advisor(None, 0), run(rng, 2e7, "constant")
+    plan = LiveForecast()
+    plan.siblings = [run(rng, N, kind) for N in (1e6, 3e6, 1e7) for kind in ("cosine", "wsd")]
+    plan.plan(own.horizon, rates("constant"))
+    plan.refit(own.at(0.5))
+    found.renew(plan, own.at(0.5), step=own.horizon // 2)
+    assert list(found.alternatives) == ["decay now", "longer"]
+    for one in found.alternatives.values():
+        assert one.planned.n_siblings == one.other.n_siblings == 6
 
 
 def test_a_decay_that_would_save_little_is_not_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import threading
 import time
 from pathlib import Path
@@ -41,7 +42,7 @@ def test_a_run_is_remembered_and_the_next_one_borrows(tmp_path: Path, caplog: py
     assert second.forecast.n_siblings == 1
     assert len(RunStore(tmp_path)) == 2
     assert "1 finished run in the store: from 1 of them this one should end at" in caplog.text
-    assert "intervals held" in caplog.text
+    assert re.search(r"90 %\)\. Your 90 % intervals held \d+ of \d+ times, in 1 run\.", caplog.text)
 
 
 def test_a_metric_and_the_training_loss_are_not_mixed(tmp_path: Path) -> None:
