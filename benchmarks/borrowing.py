@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--group", help="source of the runs of a question of your own", metavar="NAME")
     parser.add_argument("--target", default="", help="names of the runs to forecast", metavar="REGEX")
     parser.add_argument("--store", default="", help="names of the runs to borrow from", metavar="REGEX")
+    parser.add_argument(
+        "--warm-up", type=int, default=0, help="linear warm-up that its logs begin after", metavar="STEPS"
+    )
     parser.add_argument("--fractions", nargs="+", type=_fraction, default=list(FRACTIONS), metavar="F")
     parser.add_argument("--stores", nargs="*", type=int, default=list(STORES), help="runs in the stores that are timed")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     questions: Sequence[Question] = QUESTIONS
     if options.group is not None:
         title = f"{options.group}: '{options.target}' from '{options.store}'"
-        questions = [within(options.group, options.target, options.store, title)]
+        questions = [within(options.group, options.target, options.store, title, options.warm_up)]
     pairs = ask(questions, runs, options.fractions, options.jobs)
     if not pairs:
         names = sorted({run.group for run in runs})

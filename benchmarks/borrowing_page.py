@@ -15,7 +15,7 @@ from benchmarks.tables import Table
 #: What issue 5 asks of the mean error, on models that are kept aside.
 BARS: Mapping[str, Mapping[float, float]] = {
     QUESTIONS[0].title: {0.0: 0.03, 0.2: 0.012, 0.3: 0.008, 0.5: 0.006},
-    QUESTIONS[3].title: {0.2: 0.006},
+    QUESTIONS[4].title: {0.2: 0.006},
 }
 
 _INTRODUCTION = """\
@@ -38,6 +38,11 @@ run counts once in the mean over a source, and each source once in the mean over
 **The bars** beside the figures are those that were set for larger models that are kept aside, which these runs are
 not: here the runs of 100M stand in for larger ones, and the constants of the engine were chosen with all of these runs
 in sight. A bar that is met here may be missed there.
+
+**The first steps.** The logs of MultiPowerLaw begin after a linear warm-up of 2 160 steps, of which they say nothing
+but in words. Everywhere but in the table that says so the first logged rate is taken for the steps before it. At 20 %
+of its runs of 24 000 steps the losses that are seen, which four runs of a size share, are those of 2 600 steps: the two
+tables differ by as much as an error there is luck.
 
 **Strangers.** Runs of other sources that look alike (language models of like size and loss) do count as kin, since
 nothing in their losses tells them apart; and before a run begins nothing at all tells what is kin but size, length and

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from time import perf_counter
@@ -51,6 +51,14 @@ class Finished:
         schedule = None if rates is None else LRSchedule.from_array(rates)
         return cls(run.id, run.group, LossCurve(run.S, run.L, N=run.N), run.T, schedule, run.truth)
 
+    def warmed_up(self, steps: int) -> Finished:
+        """Return the run with a linear warm-up of its rate, where the log begins after it and says nothing of it."""
+        if self.lr_schedule is None or not 0 < steps <= self.curve.S[0]:
+            return self
+        rates = self.lr_schedule.rate_at(np.arange(1.0, self.horizon + 1.0))
+        ramp = np.minimum(np.arange(1.0, self.horizon + 1.0) / steps, 1.0)
+        return replace(self, lr_schedule=LRSchedule.from_array(rates * ramp))
+
 
 @dataclass(frozen=True)
 class Question:
@@ -60,11 +68,13 @@ class Question:
         title: What is asked.
         targets: Tells whether a run is forecast.
         lends: Tells of a target and another run whether that is in the store.
+        warm_up: Steps of a linear warm-up that the logs begin after; 0 where nobody says so [steps].
     """
 
     title: str
     targets: Callable[[Finished], bool]
     lends: Callable[[Finished, Finished], bool]
+    warm_up: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,7 @@ class Pair:
     helped: Said
 
 
-def within(group: str, target: str, store: str, title: str) -> Question:
+def within(group: str, target: str, store: str, title: str, warm_up: int = 0) -> Question:
     """Return the question of one group whose targets and lenders are told by their names.
 
     Args:
@@ -105,11 +115,13 @@ def within(group: str, target: str, store: str, title: str) -> Question:
         target: Regular expression that is searched for in the name of a run that is forecast.
         store: The same of one that is borrowed from.
         title: What is asked.
+        warm_up: Steps of a linear warm-up that the logs begin after [steps].
     """
     return Question(
         title,
         lambda run: run.group == group and re.search(target, run.id) is not None,
         lambda run, other: other.group == group and re.search(store, other.id) is not None,
+        warm_up,
     )
 
 
@@ -117,6 +129,9 @@ OWN, STRANGERS = "All other runs of its source", "Only runs of other sources"
 
 QUESTIONS = (
     within("MultiPowerLaw", "_100M_", "_25M_", "MultiPowerLaw: 100M from the runs of 25M"),
+    within(
+        "MultiPowerLaw", "_100M_", "_25M_", "MultiPowerLaw: the same, with the warm-up before the logs", warm_up=2160
+    ),
     within("MultiPowerLaw", "_25M_", "_100M_", "MultiPowerLaw: 25M from the runs of 100M"),
     within("MultiPowerLaw", "", "", "MultiPowerLaw: each from all others"),
     within("Gemstones", "1024x28|1280x15", "_512x|_256x71", "Gemstones: wide models from small ones"),
@@ -127,7 +142,7 @@ QUESTIONS = (
 
 
 def ask(
-    questions: Iterable[Question], runs: Sequence[Finished], fractions: Sequence[float], jobs: int = 1
+    questions: Sequence[Question], runs: Sequence[Finished], fractions: Sequence[float], jobs: int = 1
 ) -> list[Pair]:
     """Answer questions; those without a target that has anybody to borrow from come to nothing.
 
@@ -139,14 +154,17 @@ def ask(
         jobs: Processes.
     """
     # The same target with the same store is forecast once, under however many titles.
-    work: dict[tuple[int, tuple[int, ...]], list[str]] = {}
+    work: dict[tuple[int, tuple[int, ...], int], list[str]] = {}
+    warmed = {steps: [run.warmed_up(steps) for run in runs] for steps in {question.warm_up for question in questions}}
     for question in questions:
         for i, run in enumerate(runs):
             if question.targets(run):
                 store = tuple(j for j, other in enumerate(runs) if _lends(question, run, other))
                 if store:
-                    work.setdefault((i, store), []).append(question.title)
-    units = [(runs[i], [runs[j] for j in store], titles) for (i, store), titles in work.items()]
+                    work.setdefault((i, store, question.warm_up), []).append(question.title)
+    units = [
+        (warmed[steps][i], [warmed[steps][j] for j in store], titles) for (i, store, steps), titles in work.items()
+    ]
     answer = partial(_answer, fractions=tuple(fractions))
     if jobs == 1:
         nested = [answer(unit) for unit in units]

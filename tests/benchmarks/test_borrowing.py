@@ -102,3 +102,18 @@ def test_the_time_is_measured_of_stores_that_are_borrowed_from() -> None:
     assert n == 6
     assert 0 < borrowed <= 6
     assert min(seconds) > 0.0
+
+
+def test_a_warm_up_before_the_log_is_known_where_it_is_given(folder: Path) -> None:
+    run = finished(folder)[0]
+    rates = run.warmed_up(4).lr_schedule
+    assert run.lr_schedule is not None
+    assert rates is not None
+    assert rates.rate_at(np.arange(1.0, 7.0)) == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
+    assert run.warmed_up(0) is run
+    assert run.warmed_up(6) is run  # the log begins at step 5
+    plain, warmed = (
+        ask([within("ours", "large", "small", "it", steps)], finished(folder), [0.5])[0] for steps in (0, 4)
+    )
+    assert plain.truth == warmed.truth
+    assert plain.alone.mid != warmed.alone.mid
