@@ -113,7 +113,7 @@ def forecast(
         schedule_known=schedule.known,
         unit=curve.unit,
         seconds=time.perf_counter() - started,
-        n_siblings=0 if borrowed is None else len(borrowed.relatives),
+        n_siblings=0 if borrowed is None else borrowed.n_runs,
         N=curve.N,
         B=_newest_batch(curve),
         _posterior=told,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,6 +43,8 @@ class Unbegun:
 
     Source: L(N) of Kaplan et al. 2020, arXiv:2001.08361, Eq. 1.1, for e = 0.
 
+    Where a store holds runs of several kinds, it may be of any of them: as probable as each is common.
+
     Args:
         schedule: Learning rate of all steps of the run.
         borrowed: Its kin.
@@ -54,6 +56,10 @@ class Unbegun:
     @property
     def least(self) -> float:
         """Lower bound of the loss: where all kin are positive it is taken to be so too [unit of the loss]."""
+        return min(self._least, *(Unbegun(self.schedule, other).least for other in self.borrowed.others), 0.0)
+
+    @property
+    def _least(self) -> float:
         return 0.0 if min(float(one.curve.L.min()) for one in self.borrowed.relatives) > 0.0 else -np.inf
 
     @property
@@ -69,11 +75,18 @@ class Unbegun:
 
     def loss(self, S: ArrayLike) -> GaussianMixture:
         """Predict the expected loss at steps S [steps], shape (P,)."""
+        kinds = [replace(self.borrowed, others=()), *self.borrowed.others]
+        parts = [Unbegun(self.schedule, kind)._of_its_kind(S) for kind in kinds]
+        weights = np.concatenate([kind.probability * part.weights for kind, part in zip(kinds, parts, strict=True)])
+        means, sds = (np.concatenate(x) for x in zip(*((one.means, one.sds) for one in parts), strict=True))
+        return GaussianMixture(weights / weights.sum(), means, sds, self.least)
+
+    def _of_its_kind(self, S: ArrayLike) -> GaussianMixture:
         end = 0.99 * self.schedule.horizon
         steps = np.append(np.maximum(np.atleast_1d(np.asarray(S, dtype=np.float64)), 0.5), end)
         carried = [self.borrowed.carried(i, steps) for i in range(len(self.borrowed.relatives))]
         means, variances = (np.array(x) for x in zip(*carried, strict=True))
-        if self.least == 0.0:
+        if self._least == 0.0:
             # Carried far on, a law may fall below zero, which its run cannot.
             lowest = np.array([one.curve.L.min() for one in self.borrowed.relatives])
             means = np.maximum(means, _NEVER * lowest[:, None])
@@ -81,7 +94,7 @@ class Unbegun:
             parts = [self._at(means[:, p], variances[:, p]) for p in range(steps.size)]
         # Each step has weights of its own; a common mixture takes those of the end of the run, whatever was asked.
         at, sds = (np.concatenate(x, axis=1) for x in zip(*((one.means, one.sds) for one in parts), strict=True))
-        return GaussianMixture(parts[-1].weights, at[:, :-1], sds[:, :-1], self.least)
+        return GaussianMixture(parts[-1].weights, at[:, :-1], sds[:, :-1], self._least)
 
     def _at(self, means: FloatArray, variances: FloatArray) -> GaussianMixture:
         """Bring what the relatives say of one step to the size of this run."""
@@ -89,7 +102,7 @@ class Unbegun:
         log_N, log_T = np.array([(one.log_N, one.log_T) for one in kin]).T
         near = np.array([schedule_distance(self.schedule, one.schedule) for one in kin]) / _SCHEDULES
         weights = np.array([one.weight for one in kin]) * np.maximum(np.exp(-0.5 * near**2), _LEAST)
-        if self.least < 0.0:
+        if self._least < 0.0:
             slope = float(np.median([t.posterior.data.slope for t in self.borrowed.traits]))
             middle = float(np.average(means, weights=weights)), 1e3 * slope
             prior = Scatter(middle, (0.0, _PER_LOG_N_IN_SLOPES * slope), (0.0, slope), _SPREAD_IN_SLOPES * slope)

@@ -15,7 +15,7 @@ from lightning_scaling.fit.decay import arrived, expected_decay, full_decay, spr
 from lightning_scaling.fit.kin import Kin
 from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.schedule import LRSchedule
-from lightning_scaling.siblings.relevance import Relative, relatives, schedules_alike
+from lightning_scaling.siblings.relevance import Relative, kinds, schedules_alike
 from lightning_scaling.siblings.traits import Traits
 from lightning_scaling.siblings.trend import Outlook, Scatter, trend
 
@@ -49,12 +49,21 @@ class Borrowed:
         kin: What they say of the parameters of the law.
         relatives: The runs that it was taken from, the closest first.
         traits: What each of them has shown.
+        probability: That this run is of their kind, before its losses tell [1].
+        others: What runs of other kinds lend, where it may be of one of those.
     """
 
     schedule: LRSchedule
     kin: Kin
     relatives: Sequence[Relative]
     traits: Sequence[Traits]
+    probability: float = 1.0
+    others: tuple[Borrowed, ...] = ()
+
+    @property
+    def n_runs(self) -> int:
+        """Runs that it borrows from, of all kinds."""
+        return len(self.relatives) + sum(len(other.relatives) for other in self.others)
 
     def carried(self, i: int, steps: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return mean and variance of what the law of a relative says of the loss under the schedule of this run.
@@ -92,12 +101,19 @@ def borrow(curve: LossCurve, schedule: LRSchedule, runs: Iterable[FinishedRun]) 
         schedule: Learning rate of all its steps.
         runs: Other runs, such as those of a `RunStore`.
     """
-    found = [(one, Traits.of(one.curve, one.schedule)) for one in relatives(curve, schedule, runs)]
+    lent = [_lent(schedule, probability, kind) for probability, kind in kinds(curve, schedule, runs)]
+    known = [one for one in lent if one is not None]
+    return replace(known[0], others=tuple(known[1:])) if known else None
+
+
+def _lent(schedule: LRSchedule, probability: float, kind: Sequence[Relative]) -> Borrowed | None:
+    """Return what runs of one kind lend; None where none of them has a law."""
+    found = [(one, Traits.of(one.curve, one.schedule)) for one in kind]
     pairs = [(one, traits) for one, traits in found if traits is not None]
     if not pairs:
         return None
     kin, traits = [one for one, _ in pairs], [shown for _, shown in pairs]
-    return Borrowed(schedule, _kin(schedule, kin, traits), kin, traits)
+    return Borrowed(schedule, _kin(schedule, kin, traits), kin, traits, probability)
 
 
 def _kin(schedule: LRSchedule, kin: Sequence[Relative], traits: Sequence[Traits]) -> Kin:

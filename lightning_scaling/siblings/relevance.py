@@ -15,7 +15,7 @@ from lightning_scaling.fit.prior import DEFAULT_PRIOR
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.siblings.identity import digest, same_run
 
-__all__ = ["Relative", "relatives", "schedule_distance", "schedules_alike"]
+__all__ = ["Relative", "kinds", "relatives", "schedule_distance", "schedules_alike"]
 
 FloatArray = NDArray[np.float64]
 
@@ -40,6 +40,8 @@ _TELLING = 0.03
 #: Windows per e-fold and e-folds of steps in which two curves are compared, and how many windows that takes.
 _PER_E_FOLD, _E_FOLDS, _WINDOWS = 10, 3.0, 6
 _OUTLIER = DEFAULT_PRIOR.outlier
+#: Kinds of runs that a store is sorted into at most, and the least share of one.
+_KINDS, _RARE = 4, 0.05
 #: Points of the relative time at which schedules are compared.
 _TIMES = np.linspace(0.02, 1.0, 100)
 
@@ -74,7 +76,17 @@ class Relative:
 
 
 def relatives(curve: LossCurve, schedule: LRSchedule, runs: Iterable[FinishedRun]) -> list[Relative]:
-    """Return the runs that the forecast of a run may borrow from, the closest first.
+    """Return the runs that the forecast of a run may borrow from, closest first: the most common of their `kinds`."""
+    found = kinds(curve, schedule, runs)
+    return found[0][1] if found else []
+
+
+def kinds(curve: LossCurve, schedule: LRSchedule, runs: Iterable[FinishedRun]) -> list[tuple[float, list[Relative]]]:
+    """Return the kinds of runs that the forecast of a run may borrow from, each with its probability.
+
+    Once there are losses, they tell what is kin, and there is one kind or none. Before, the runs of a store may be of
+    several tasks, and this run of any of them: the level of their losses tells them apart, and how common they are how
+    probable each is.
 
     Runs count by the ratios of sizes and lengths and, once there are losses, by how level and fall at the same step
     compare. A run that is not finished, measures in another unit or is this very run, which must not be told its own
@@ -88,7 +100,7 @@ def relatives(curve: LossCurve, schedule: LRSchedule, runs: Iterable[FinishedRun
     seen = _windows(curve) if len(curve) >= MIN_SEEN else None
     near = [one for run in runs if (one := _by_size_and_length(curve, schedule, run)) is not None]
     if seen is None:
-        return _closest(_of_one_scale([one for one in near if not same_run(curve, one.curve)]))
+        return _by_scale([one for one in near if not same_run(curve, one.curve)])
     found: list[Relative] = []
     least = LEAST
     # Losses take from a weight and never add to it, so those near by size and length come first, and most none at all.
@@ -99,7 +111,7 @@ def relatives(curve: LossCurve, schedule: LRSchedule, runs: Iterable[FinishedRun
         if weight >= least and not same_run(curve, one.curve):
             found = _closest([*found, replace(one, weight=float(weight))])
             least = found[-1].weight if len(found) == MOST else LEAST
-    return found
+    return [(1.0, found)] if found else []
 
 
 def _by_size_and_length(curve: LossCurve, schedule: LRSchedule, run: FinishedRun) -> Relative | None:
@@ -180,6 +192,21 @@ def _mean_about(curve: LossCurve, step: float) -> float:
     return float(np.average(curve.L[near], weights=curve.count[near]))
 
 
+def _by_scale(found: list[Relative]) -> list[tuple[float, list[Relative]]]:
+    """Return runs in kinds by the level of their losses, the most common first, each with its share of them all."""
+    sorted_out: list[tuple[float, list[Relative]]] = []
+    left = found
+    while left and len(sorted_out) < _KINDS:
+        kind = _of_one_scale(left)
+        curves = {id(one.curve) for one in kind}
+        share = sum(one.weight for one in left if id(one.curve) in curves) / sum(one.weight for one in found)
+        left = [one for one in left if id(one.curve) not in curves]
+        if share >= _RARE:
+            sorted_out.append((share, _closest(kind)))
+    total = sum(share for share, _ in sorted_out)
+    return sorted([(share / total, kind) for share, kind in sorted_out], key=lambda one: -one[0])
+
+
 def _of_one_scale(found: list[Relative]) -> list[Relative]:
     """Weigh runs by how near their last losses are to the middle one: before a run begins nothing else tells tasks."""
     positive = [one for one in found if one.curve.L.min() > 0.0]
@@ -189,7 +216,8 @@ def _of_one_scale(found: list[Relative]) -> list[Relative]:
         return signed
     found = positive
     levels = np.array([np.log(_mean_about(one.curve, float(one.curve.step))) for one in found])
-    middle = float(np.median(levels))
+    order, weights = np.argsort(levels), np.array([one.weight for one in found])
+    middle = levels[order][np.searchsorted(np.cumsum(weights[order]), 0.5 * weights.sum())]
     widths = np.array([2.0 * _LEVEL + _LEVEL_PER_SIZE * abs(one.log_N) for one in found])
     likeness = np.exp(-0.5 * ((levels - middle) / widths) ** 2)
     weighed = [replace(one, weight=one.weight * float(like)) for one, like in zip(found, likeness, strict=True)]

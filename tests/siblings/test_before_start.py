@@ -119,3 +119,26 @@ def test_losses_of_either_sign(rng: np.random.Generator) -> None:
     assert own.end < 0.0
     assert f.final_loss.low <= own.end <= f.final_loss.high
     assert np.isfinite(f.loss_at([10.0, float(T), 100.0 * T]).mid).all()
+
+
+@pytest.mark.parametrize("other", [{"unit": 0.05}, {"shift": -30.0}])
+def test_a_store_of_two_tasks_leaves_room_for_both(rng: np.random.Generator, other: dict[str, float]) -> None:
+    ours, theirs = family(rng), family(rng, **other)
+    own = run(rng, 1e7)
+    for store, sure in ((ours, True), (ours + theirs, False), ([*theirs, *family(rng, **other), *ours], False)):
+        f = said(own, store)
+        end = float(theirs[0].end)
+        assert f.final_loss.low <= own.end <= f.final_loss.high
+        assert (f.final_loss.low - 0.2 < end < f.final_loss.high + 0.2) is not sure
+        assert f.n_siblings == len(store)
+    # Once there are losses, they tell which of the two it is.
+    begun = forecast(own.at(0.3), horizon=T, lr_schedule=own.lr_schedule, store=ours + theirs)
+    assert begun.n_siblings == len(ours)
+    assert float(begun.final_loss.high) - float(begun.final_loss.low) < 0.3
+
+
+def test_a_single_odd_run_is_no_kind(rng: np.random.Generator) -> None:
+    store = [one for _ in range(4) for one in family(rng)]
+    f = said(run(rng, 1e7), [*store, run(rng, 1e7, unit=0.05)])
+    assert f.n_siblings == len(store)
+    assert float(f.final_loss.low) > 1.0
