@@ -108,6 +108,11 @@ class GaussianMixture:
         """Return the standard deviation of each quantity [its unit], shape (P,)."""
         return np.asarray(np.sqrt(np.einsum("c,cp->p", self.weights, self.sds**2 + (self.means - self.mean()) ** 2)))
 
+    def sigma(self) -> FloatArray:
+        """Return half of the central 68 %, which laws of next to no weight do not widen [its unit], shape (P,)."""
+        low, high = self.quantiles(ndtr([-1.0, 1.0]))
+        return np.asarray(0.5 * (high - low))
+
     def _gathered(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return weights, means and sds of at most 156 normals per quantity, each (P, C').
 

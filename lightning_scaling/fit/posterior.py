@@ -171,7 +171,7 @@ class Posterior:
         shift, factor = self.calibration
         alone = replace(self, calibration=None).loss(steps) if c.shape[1] != steps.size else mixture
         middle = mixture.quantiles([0.5])[0]
-        means = middle + (shift * alone.sd()) @ c + factor * (mixture.means - middle)
+        means = middle + (shift * alone.sigma()) @ c + factor * (mixture.means - middle)
         floor = self.floor * np.abs(c.sum(axis=0))
         return replace(mixture, means=means, sds=np.maximum(factor * mixture.sds, floor))
 

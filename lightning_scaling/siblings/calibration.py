@@ -116,7 +116,7 @@ def calibrate(borrowed: Borrowed, curve: LossCurve, posterior: Posterior) -> Cal
 def _end(posterior: Posterior, T: float) -> tuple[float, float]:
     """Return median and standard deviation of the loss at the end of a run."""
     guess = posterior.loss([0.99 * T])
-    return float(guess.quantiles([0.5])[0, 0]), float(guess.sd()[0])
+    return float(guess.quantiles([0.5])[0, 0]), float(guess.sigma()[0])
 
 
 def _dropped(borrowed: Borrowed, curve: LossCurve, median: float, sd: float) -> float:
