@@ -85,7 +85,7 @@ class ScalingLawMonitor(LightningCallback):
         lr_schedule: Learning rate of steps 1..horizon [any unit]; default: found by replaying a copy of the schedulers.
         N: Non-embedding parameters; default: counted.
         tokens_per_step: Batch size [tokens per optimizer step] over ranks and accumulation; default: read off the
-            batches.
+            batches, in samples where these are no tokens, which a store keeps apart.
         level: Probability that an interval holds its number [1].
         refits: Most fits over a run of known length: half of them evenly spread, the rest at steps of equal ratio
             before the first of those, in a short run fewer. Losses that break away are looked at sooner. Of a logged

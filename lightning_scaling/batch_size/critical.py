@@ -125,7 +125,8 @@ def fit_critical_batch(
 
     Args:
         curves: Runs of one model and data set at different batch sizes, at a constant learning rate (see the module).
-        B: Batch size of each run [samples or tokens per step]; default: the median of each curve's own.
+        B: Batch size of each run [unit of the curves' batch per step]; default: the median of each curve's own. All
+            are in tokens, or all in samples (``B_unit`` of the curves), and so is the answer.
         losses: Loss levels to compare at [unit of the loss]; default: 12 of equal ratio over the losses that at least
             three batch sizes passed through.
         level: Probability that an interval holds its number [1].
@@ -135,8 +136,8 @@ def fit_critical_batch(
 
     Raises:
         TypeError: If one of the curves is none.
-        ValueError: If a batch size is missing or not positive, a loss level is not positive, or ``level`` is out of
-            range.
+        ValueError: If a batch size is missing or not positive, some count tokens and some samples, a loss level is not
+            positive, or ``level`` is out of range.
 
     Example:
         >>> law, S = CriticalBatch(B_star=2e8, alpha_B=0.21), np.geomspace(100, 1e5, 200)
@@ -148,6 +149,7 @@ def fit_critical_batch(
     require_curves(curves)
     if not 0.0 < level < 1.0:
         raise ValueError(f"Expected level between 0 and 1, got {level!r}, so give for example 0.9 for 90 %.")
+    unit = _unit(curves)
     sizes, levels, log_S = _shared_losses(curves, B, losses)
     n_runs = sizes.size
     if _distinct(sizes) < 3 or levels.size < 2:
@@ -161,7 +163,7 @@ def fit_critical_batch(
     best = problem.solve()
     if (trouble := problem.trouble(best)) is not None:
         return _failure(trouble, levels, n_runs, level)
-    return _found(problem, best, levels, pivot, level)
+    return _found(problem, best, levels, pivot, level, unit)
 
 
 def _shared_losses(
@@ -177,7 +179,9 @@ def _shared_losses(
     return sizes[used], levels, log_S[used]
 
 
-def _found(problem: _Problem, best: FloatArray, levels: FloatArray, pivot: float, level: float) -> CriticalBatchFit:
+def _found(
+    problem: _Problem, best: FloatArray, levels: FloatArray, pivot: float, level: float, unit: str
+) -> CriticalBatchFit:
     """Return the law with its intervals, which come from leaving out one run at a time."""
     n_runs = len(problem.log_S)
     V, reason = problem.jackknife(best)
@@ -193,7 +197,7 @@ def _found(problem: _Problem, best: FloatArray, levels: FloatArray, pivot: float
     gentle, steep = float(best[1] - half), float(best[1] + half)  # 1/alpha_B; a law that rises has no exponent
     B_star = interval(np.array(best[0] + best[1] * pivot), np.array([1.0, pivot]))
     return CriticalBatchFit(
-        critical=CriticalBatch(float(B_star.mid), 1.0 / float(best[1])),
+        critical=CriticalBatch(float(B_star.mid), 1.0 / float(best[1]), unit),
         reason=reason,
         B_star=B_star,
         alpha_B=Interval(1.0 / steep, 1.0 / float(best[1]), math.inf if gentle <= 0.0 else 1.0 / gentle, level),
@@ -267,6 +271,17 @@ class _Problem:
         left = np.array([_Problem(self.log_S[k], self.log_B[k], self.x).solve(p) for k in kept])
         off = left - left.mean(axis=0)
         return (n - 1.0) / n * (off.T @ off), ""
+
+
+def _unit(curves: Sequence[LossCurve]) -> str:
+    """Return what all batch sizes count."""
+    units = sorted({curve.B_unit for curve in curves if curve.B is not None})
+    if len(units) > 1:
+        raise ValueError(
+            f"Expected batch sizes in one unit, got {' and '.join(units)}, so give runs of one, or build the curves of "
+            "all with B in tokens."
+        )
+    return units[0] if units else "tokens"
 
 
 def _batch_sizes(curves: Sequence[LossCurve], B: ArrayLike | None) -> FloatArray:

@@ -216,7 +216,7 @@ def _schedule(
 
 
 def _newest_batch(curve: LossCurve) -> float | None:
-    if curve.B is None or not len(curve) or curve.B[-1] <= 0.0:
+    if curve.B is None or curve.B_unit != "tokens" or not len(curve) or curve.B[-1] <= 0.0:
         return None
     return float(curve.B[-1])
 

@@ -58,8 +58,10 @@ def solve(gap: ArrayLike, scale: float, alpha: float) -> NDArray[np.float64]:
 
 
 def check_constants(law: object, *, may_be_zero: tuple[str, ...] = ()) -> None:
-    """Raise unless every constant of a law is positive (or zero where that is allowed) and finite."""
+    """Raise unless every constant of a law, its unit aside, is positive (or zero where that is allowed) and finite."""
     for name, value in vars(law).items():
+        if name == "unit":
+            continue
         number = isinstance(value, Real) and math.isfinite(value)
         if not (number and (value > 0.0 or (value == 0.0 and name in may_be_zero))):
             kind = "not negative" if name in may_be_zero else "positive"

@@ -31,6 +31,8 @@ class CriticalBatch:
     Args:
         B_star: B_crit extrapolated to L = 1 [tokens].
         alpha_B: Exponent [1].
+        unit: What batch sizes count where it is not tokens, for print: a law that was fitted to runs in samples has
+            all its batch sizes in samples.
 
     Raises:
         ValueError: If a constant is not positive and finite.
@@ -42,6 +44,7 @@ class CriticalBatch:
 
     B_star: float
     alpha_B: float
+    unit: str = "tokens"
 
     def __post_init__(self) -> None:
         check_constants(self)
@@ -91,7 +94,7 @@ class CriticalBatch:
         return np.exp(self.alpha_B * (math.log(self.B_star) - np.log(positive("B_crit", B_crit))))
 
     def __str__(self) -> str:
-        return f"B_crit(L) = {self.B_star:.4g} tokens / L^{1.0 / self.alpha_B:.4g}"
+        return f"B_crit(L) = {self.B_star:.4g} {self.unit} / L^{1.0 / self.alpha_B:.4g}"
 
 
 def S_min(S: ArrayLike, B: ArrayLike, L: ArrayLike, *, B_star: float, alpha_B: float) -> NDArray[np.float64]:

@@ -34,7 +34,10 @@ class Frontier:
 
     Args:
         law: L(N, S_min).
-        critical: B_crit(L).
+        critical: B_crit(L), in tokens.
+
+    Raises:
+        ValueError: If the critical batch size counts anything but tokens.
 
     Example:
         >>> best = KAPLAN_APPENDIX_B
@@ -44,6 +47,13 @@ class Frontier:
 
     law: KaplanNS
     critical: CriticalBatch
+
+    def __post_init__(self) -> None:
+        if self.critical.unit != "tokens":
+            raise ValueError(
+                f"Expected a critical batch size in tokens, got one in {self.critical.unit}, of which compute takes "
+                "the positions each, so fit it to runs whose batch is known in tokens."
+            )
 
     @property
     def excess(self) -> float:
