@@ -37,7 +37,9 @@ class Losses:
 
     def __init__(self, settings: Settings, recorder: CurveRecorder) -> None:
         monitor, level, refits = settings.monitor, settings.level, settings.refits
-        ruled = LiveForecast(settings.rules, level=level, refits=refits, loss=monitor or "the loss")
+        ruled = LiveForecast(
+            settings.rules, advisers=settings.advisers, level=level, refits=refits, loss=monitor or "the loss"
+        )
         other = "the loss" if monitor is None else "the loss of every step"
         free = LiveForecast(level=level, refits=refits, loss=other)
         self._monitor = monitor

@@ -68,13 +68,14 @@ def test_images_are_kept_in_samples_and_scanned_for_a_critical_batch(tmp_path: P
             scripted_module(lambda step, f=script: float(f(step)), noise=0.002), loader(900, batch_size=size)
         )
     runs = RunStore(tmp_path).runs()
-    assert [(run.batch, run.batch_unit, run.samples, run.tokens) for run in runs][0] == (8.0, "samples", 7200.0, None)
-    assert "batch 8 samples" in str(runs[0])
+    first = runs[0]
+    assert (first.batch, first.batch_unit, first.samples, first.tokens) == (8.0, "samples", 7200.0, None)
+    assert "batch 8 samples" in str(first)
 
     fit_of = fit_critical_batch([run.curve for run in runs])
     assert "samples / L^" in str(fit_of)
     assert float(fit_of.B_crit.mid[-1]) == pytest.approx(float(law_of.B_crit(fit_of.losses[-1])), rel=0.3)
-    in_tokens = replace(runs[0].curve, B_unit="tokens")
+    in_tokens = replace(first.curve, B_unit="tokens")
     with pytest.raises(ValueError, match=r"Expected batch sizes in one unit, got samples and tokens, so"):
         fit_critical_batch([in_tokens, *(run.curve for run in runs[1:])])
     with pytest.raises(ValueError, match=r"Expected a critical batch size in tokens, got one in samples"):
