@@ -81,7 +81,7 @@ def test_three_runs_give_a_law_and_no_intervals() -> None:
 
 def test_runs_that_reach_only_some_of_the_losses_are_used_for_those() -> None:
     every = runs()
-    every[0] = every[0].until(float(every[0].S[120]))
+    every[0] = every[0].until(float(every[0].S[200]))
     fit = fit_critical_batch(every)
     assert fit.n_runs == 5
     assert fit.require_ok().alpha_B == pytest.approx(0.21, rel=1e-2)
