@@ -27,7 +27,7 @@ _SAME_BATCH = 0.01
 _SIZES, _POINTS = 3, 20
 #: Why runs of images and the like are left out, and what mends it.
 _IN_SAMPLES = (
-    "with a batch in samples, of which compute takes the positions each (give the monitor tokens_per_step, or the curve "
+    "with a batch in samples, which are no tokens to count compute by (give the monitor tokens_per_step, or the curve "
     "its B in tokens)"
 )
 #: Of the draws of a fit every so many are taken: two hundred are plenty for an interval.

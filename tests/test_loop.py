@@ -473,9 +473,7 @@ def test_rules_in_one_of_several_ranks_must_say_how(monkeypatch: pytest.MonkeyPa
 
 def test_a_rule_that_advises_is_told_of_and_stops_nothing() -> None:
     said: list[str] = []
-    loop = Loop(
-        lambda scheduler: LoopMonitor(STEPS, scheduler, advise=ComputeEfficient(alpha_N=0.3), tell=said.append)
-    )
+    loop = Loop(lambda scheduler: LoopMonitor(STEPS, scheduler, advise=ComputeEfficient(alpha_N=0.3), tell=said.append))
     assert loop.run() == STEPS
     assert loop.monitor.advice is not None
     assert loop.monitor.advice.reason is Reason.COMPUTE_EFFICIENT

@@ -43,6 +43,22 @@ def positive(name: str, value: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
+def check_shapes(**values: ArrayLike | None) -> None:
+    """Raise unless the shapes of arguments go together, as NumPy broadcasts them."""
+    try:
+        shapes = {name: np.shape(value) for name, value in values.items() if value is not None}
+    except ValueError:  # no array at all, which `positive` has words for
+        return
+    try:
+        np.broadcast_shapes(*shapes.values())
+    except ValueError as error:
+        found = ", ".join(f"{name} of {shape}" for name, shape in shapes.items())
+        raise ValueError(
+            f"Expected {' and '.join(shapes)} of shapes that broadcast, got {found}, so pass one value of each, arrays "
+            "of one shape, or a column against a row, as in N[:, None]."
+        ) from error
+
+
 def power(x: ArrayLike, exponent: float) -> NDArray[np.float64]:
     """Return x to a power, infinite where it is too large for a float: an inverse of a flat law soon is."""
     with np.errstate(over="ignore"):

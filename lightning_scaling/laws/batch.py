@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_scaling.laws._check import check_constants, positive
+from lightning_scaling.laws._check import check_constants, check_shapes, positive
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ def S_min(S: ArrayLike, B: ArrayLike, L: ArrayLike, *, B_star: float, alpha_B: f
         >>> round(float(S_min(250_000, 2**19, 3.0, B_star=2e8, alpha_B=0.21)))
         82259
     """
+    check_shapes(S=S, B=B, L=L)
     B_crit = CriticalBatch(B_star, alpha_B).B_crit(L)
     return positive("S", S) / (1.0 + B_crit / positive("B", B))
 
@@ -149,6 +150,7 @@ def C_min(C: ArrayLike, B: ArrayLike, L: ArrayLike, *, B_star: float, alpha_B: f
         >>> round(float(C_min(1.0, 2**19, 3.0, B_star=2e8, alpha_B=0.21)), 6)
         0.670963
     """
+    check_shapes(C=C, B=B, L=L)
     B_crit = CriticalBatch(B_star, alpha_B).B_crit(L)
     return positive("C", C) / (1.0 + positive("B", B) / B_crit)
 
@@ -177,6 +179,7 @@ def S_at_batch(S_min: ArrayLike, B: ArrayLike, L: ArrayLike, *, B_star: float, a
         >>> round(float(S_at_batch(82259.2159154, 2**19, 3.0, B_star=2e8, alpha_B=0.21)))
         250000
     """
+    check_shapes(S_min=S_min, B=B, L=L)
     B_crit = CriticalBatch(B_star, alpha_B).B_crit(L)
     return positive("S_min", S_min) * (1.0 + B_crit / positive("B", B))
 
@@ -205,6 +208,7 @@ def C_at_batch(C_min: ArrayLike, B: ArrayLike, L: ArrayLike, *, B_star: float, a
         >>> round(float(C_at_batch(0.670963136338, 2**19, 3.0, B_star=2e8, alpha_B=0.21)), 6)
         1.0
     """
+    check_shapes(C_min=C_min, B=B, L=L)
     B_crit = CriticalBatch(B_star, alpha_B).B_crit(L)
     return positive("C_min", C_min) * (1.0 + positive("B", B) / B_crit)
 
