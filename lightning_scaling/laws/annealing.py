@@ -98,8 +98,8 @@ class MultiPowerLaw:
         G\left(\eta_k^{-\gamma} S_k(t)\right), \quad G(x) = 1 - (1 + C x)^{-\beta}, \quad S_k(t) = \sum_{i=k}^t \eta_i
 
     S_1 counts the warm-up, and so does the sum of drops, as in the authors' code; C, beta and gamma hardly depend on
-    the size of the model. Errors gather at the end of a run, so judge it there and not by the mean over the curve. It is
-    a law of a whole schedule, not of one number, so it has no inverse: many schedules end at one loss.
+    the size of the model. Errors gather at the end of a run, so judge it there and not by the mean over the curve. It
+    is a law of a whole schedule, not of one number, so it has no inverse: many schedules end at one loss.
 
     Source: Luo et al. 2025, arXiv:2503.12811.
 

@@ -1,8 +1,8 @@
 """What it costs to train a model of the wrong size, or too near its convergence; only two exponents decide it.
 
 All keep the loss. `compute_ratio_at_size` and `steps_ratio_at_size` compare a model of any size with the best one; the
-three ``…_near_convergence`` compare two runs that end at different distances from their own limits. The inverses ask for
-the size, or the distance, that a ratio belongs to.
+three ``…_near_convergence`` compare two runs that end at different distances from their own limits. The inverses ask
+for the size, or the distance, that a ratio belongs to.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def sizes_for_compute_ratio(
     Example:
         >>> sizes = sizes_for_compute_ratio(1.2, alpha_N=0.077, alpha_S=0.76)
         >>> [round(float(size), 2) for size in sizes]  # the paper's 0.6 to 2.2
-        [0.57, 2.19]
+        [0.58, 2.18]
     """
     check_numbers(alpha_N=alpha_N, alpha_S=alpha_S)
     C = positive("ratio", compute_ratio)

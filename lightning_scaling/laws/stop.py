@@ -92,7 +92,7 @@ def L_stop(N: ArrayLike, S: ArrayLike, *, data: KaplanND, steps: KaplanNS) -> ND
         >>> from lightning_scaling.laws import KAPLAN_TABLE_2, KAPLAN_TABLE_3
         >>> limits = L_stop(1e8, 18114.4, data=KAPLAN_TABLE_2, steps=KAPLAN_TABLE_3), KAPLAN_TABLE_2.loss(1e8, 1e9)
         >>> [round(float(limit), 4) for limit in limits]
-        [3.9092, 3.9092]
+        [2.9567, 2.9567]
     """
     check_shapes(N=N, S=S)
     return data.converged(N) + _gap(S, steps)

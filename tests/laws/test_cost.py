@@ -93,7 +93,7 @@ def test_shapes_that_do_not_go_together() -> None:
         lambda: S_stop([1e6, 1e7], [1e9] * 3, data=KAPLAN_TABLE_2, steps=KAPLAN_TABLE_3),
     ):
         with pytest.raises(
-            ValueError, match=r"^Expected \w+ and \w+ of shapes that broadcast, got \w+ of \(2,\), .*, so"
+            ValueError, match=r"^Expected \w+ and \w+ of shapes that .* got \w+ of \(2,\), .*, so"
         ):
             call()
 
