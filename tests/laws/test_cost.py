@@ -92,9 +92,7 @@ def test_shapes_that_do_not_go_together() -> None:
         lambda: KAPLAN_TABLE_3.loss([1e6, 1e7], [1.0, 2.0, 3.0]),
         lambda: S_stop([1e6, 1e7], [1e9] * 3, data=KAPLAN_TABLE_2, steps=KAPLAN_TABLE_3),
     ):
-        with pytest.raises(
-            ValueError, match=r"^Expected \w+ and \w+ of shapes that .* got \w+ of \(2,\), .*, so"
-        ):
+        with pytest.raises(ValueError, match=r"^Expected \w+ and \w+ of shapes that .* got \w+ of \(2,\), .*, so"):
             call()
 
 
