@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
-from benchmarks.ladder_recipes import WARM_UP
 from lightning_scaling import Forecast, Interval, LossCurve, RunStore, StoredRun, forecast
 from lightning_scaling.batch_size.critical import CriticalBatchFit, fit_critical_batch, steps_to_losses
 from lightning_scaling.joint import JointFit, fit_joint
@@ -97,14 +96,8 @@ class Ladder:
         return float(self.by_schedule["constant"][0].batch or 0.0)
 
     def batch_fit(self) -> CriticalBatchFit:
-        """Fit B_crit(L) at losses that every batch size came to after its warm-up."""
-        curves = [run.curve for run in self.scan]
-        if len(curves) < 3:
-            return fit_critical_batch(curves)
-        fastest = curves[-1]
-        top = float(np.interp(2.0 * WARM_UP, fastest.S, fastest.L))
-        end = max(_end(curve) for curve in curves)
-        return fit_critical_batch(curves, losses=np.geomspace(top, 1.01 * end, 10))
+        """Fit B_crit(L) to the scan of batch sizes."""
+        return fit_critical_batch([run.curve for run in self.scan])
 
     def joint(self, *, offset: bool, critical: CriticalBatch | None = None, first: float = FIRST) -> JointFit:
         return fit_joint(self.constant, offset=offset, critical=critical, first=first)

@@ -185,9 +185,21 @@ def _of_joint(fits: dict[str, JointFit]) -> str:
         "that is the noise of the windows. The misfit of the last column is what the law leaves of each run beyond "
         "that noise, and what it leaves of all runs alike, such as the early transient and the common order of the "
         "data. The misfit of single runs is real: the smallest model flattens earlier than a sum of a term in N and a "
-        "term in S can. The last row turns steps into S_min by the batch-size scan below, which is extrapolated there "
-        "to losses that the scan did not reach: its intervals are too narrow, as its residual shows.\n"
+        "term in S can." + _of_joint_in_min(fits) + "\n"
     )
+
+
+def _of_joint_in_min(fits: dict) -> str:
+    found = fits.get("without E, in S_min")
+    if found is None:
+        return ""
+    told = (
+        " The last row turns steps into S_min by the batch-size scan below, which is extrapolated there to losses that "
+        "the scan did not reach: "
+    )
+    if found.reason:
+        return f"{told}the steps that come of it carry no law, so there is no frontier in C_min either."
+    return f"{told}its intervals are too narrow, as its residual shows."
 
 
 def _wrapped(text: str) -> str:
@@ -260,7 +272,8 @@ def _of_batch(residual: float, ladder: Ladder) -> str:
     if not (ladder.scan and np.isfinite(residual)):
         return ""
     return (
-        f"Runs at width {ladder.scan[0].tags['width']} and a constant rate, compared at losses that the largest batch "
-        f"came to after its warm-up. Residual of log steps: {residual:.3f} (rms). B_* and alpha_B rest on the rates "
-        "that were taken to suit each batch.\n"
+        f"Runs at width {ladder.scan[0].tags['width']} and a constant rate, compared at losses that all came to "
+        "after twice their warm-up and a tenth of their steps. The interval holds what the choice of these losses "
+        f"changes. Residual of log steps: {residual:.3f} (rms). B_* and alpha_B rest on the rates that were taken to "
+        "suit each batch.\n"
     )

@@ -48,7 +48,7 @@ def joint_table(fits: dict[str, JointFit]) -> Table:
     rows = []
     for name, fit in fits.items():
         if fit.reason:
-            rows.append((name, fit.reason, "–", "–", "–", "–", "–", "–"))
+            rows.append((name, "no law", "–", "–", "–", "–", "–", "–"))
             continue
         cells = [str(getattr(fit, key)) for key in ("alpha_N", "alpha_S", "N_c", "S_c")]
         E = str(fit.E) if fit.offset else "0"

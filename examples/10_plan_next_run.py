@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
-
 from lightning_scaling import (
     LossCurve,
     PlanLaws,
@@ -24,9 +22,6 @@ from lightning_scaling import (
     plan,
 )
 from lightning_scaling.planner import Explored
-
-#: Losses that every batch size of the scan came to after its warm-up: there their steps are compared.
-LOSSES = np.geomspace(2.15, 1.85, 8)
 
 
 def main(store: RunStore, times: float, budget: float) -> None:
@@ -42,7 +37,7 @@ def main(store: RunStore, times: float, budget: float) -> None:
     constant = [run.curve for run in store.runs(tags={"schedule": "constant"}, state="finished")]
     ladder = [curve for curve in constant if curve.B[-1] == largest.batch]
     scan = [curve for curve in constant if sum(curve.N == other.N for other in constant) > 1]
-    batch = fit_critical_batch(scan, losses=LOSSES)
+    batch = fit_critical_batch(scan)
     joint = fit_joint(ladder, first=0.2)  # the first fifth of runs as short as these is transient
     print(f"\nL(N, S) at a constant rate: {joint}\nB_crit: {batch}\n")
 

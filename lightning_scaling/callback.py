@@ -81,11 +81,13 @@ class ScalingLawMonitor(LightningCallback):
         monitor: Key of a logged loss in ``trainer.callback_metrics``, such as ``val_loss``; default: the training loss
             of every step.
         stop: A rule or several that may end the run; none: advice only.
+        advise: A rule or several that are told of, in the sentences and in `advice`, and never stop the run, such as
+            `ComputeEfficient`. What those of ``stop`` say comes first.
         horizon: Planned end of the run [steps]; default: what the Trainer plans.
         lr_schedule: Learning rate of steps 1..horizon [any unit]; default: found by replaying a copy of the schedulers.
         N: Non-embedding parameters; default: counted.
         tokens_per_step: Batch size [tokens per optimizer step] over ranks and accumulation; default: read off the
-            batches.
+            batches, in samples where these are no tokens, which a store keeps apart.
         level: Probability that an interval holds its number [1].
         refits: Most fits over a run of known length: half of them evenly spread, the rest at steps of equal ratio
             before the first of those, in a short run fewer. Losses that break away are looked at sooner. Of a logged
@@ -131,6 +133,7 @@ class ScalingLawMonitor(LightningCallback):
         monitor: str | None = None,
         stop: StopRule | list[StopRule] | None = None,
         *,
+        advise: StopRule | list[StopRule] | None = None,
         horizon: int | None = None,
         lr_schedule: list[float] | None = None,
         N: float | None = None,
@@ -149,6 +152,7 @@ class ScalingLawMonitor(LightningCallback):
         self._settings = Settings.of(
             monitor=monitor,
             stop=stop,
+            advise=advise,
             horizon=horizon,
             lr_schedule=lr_schedule,
             N=N,
@@ -163,7 +167,7 @@ class ScalingLawMonitor(LightningCallback):
             figures=figures,
             on_departure=on_departure,
         )
-        require_held_out(monitor, self._settings.rules)
+        require_held_out(monitor, (*self._settings.rules, *self._settings.advisers))
         if name != "scaling":
             self.state_key = f"{_KEY}[{name}]"
         elif monitor is not None:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LossCurve", "require_curves"]
+__all__ = ["BATCH_UNITS", "LossCurve", "require_curves"]
+
+#: What a batch size counts. Only tokens go with compute, 6 N B S; samples compare batch sizes with one another.
+BATCH_UNITS = ("tokens", "samples")
 
 FloatArray = NDArray[np.float64]
 
@@ -56,7 +59,7 @@ class LossCurve:
         S: Optimizer steps (not batches), counted from 1 [steps], strictly increasing, shape (n,).
         L: Losses [unit], finite, any sign, shape (n,).
         lr: Learning rate used at S [any one unit], shape (n,), or None where it was not logged.
-        B: Batch size [tokens or samples per step], shape (n,) or one number, or None.
+        B: Batch size [``B_unit`` per step], shape (n,) or one number, or None.
         N: Non-embedding parameters of the model, or None.
         count: Steps averaged in each point, shape (n,); default 1.
         spread: Standard deviation of the single-step losses inside each point [unit], shape (n,), NaN where unknown.
@@ -65,9 +68,11 @@ class LossCurve:
             broken now.
         epoch_ends: Steps at which a pass over the training data ended.
         unit: Unit of the loss, for print, such as ``nats/token``.
+        B_unit: What B counts, ``tokens`` or ``samples``; laws of compute take tokens only.
 
     Raises:
-        ValueError: If the arrays differ in length, S does not increase or is negative, or a value is not finite.
+        ValueError: If the arrays differ in length, S does not increase or is negative, a value is not finite, or
+            ``B_unit`` is another word.
 
     Example:
         >>> curve = LossCurve(S=[1, 2, 4], L=[9.0, 7.5, 6.2], N=1.0e6)
@@ -86,6 +91,7 @@ class LossCurve:
     n_nonfinite: int
     epoch_ends: tuple[int, ...]
     unit: str
+    B_unit: str
 
     def __init__(
         self,
@@ -101,6 +107,7 @@ class LossCurve:
         n_nonfinite: int = 0,
         epoch_ends: Sequence[int] = (),
         unit: str = "",
+        B_unit: str = "tokens",
     ) -> None:
         s, loss = _vector("S", S), _vector("L", L)
         n = s.size
@@ -124,6 +131,8 @@ class LossCurve:
             raise ValueError(f"Expected N > 0 parameters, got {N!r}. Leave it out if it is not known.")
         if n_nonfinite < 0:
             raise ValueError(f"Expected n_nonfinite >= 0, got {n_nonfinite}. It counts steps.")
+        if B_unit not in BATCH_UNITS:
+            raise ValueError(f"Expected B_unit to be tokens or samples, got {B_unit!r:.80}, so say what B counts.")
         last = int(np.ceil(s[-1])) if n else 0
         if step is not None and step < last:
             raise ValueError(f"Expected step >= the last entry of S, got step={step} before S[-1]={s[-1]:g}.")
@@ -147,6 +156,7 @@ class LossCurve:
         object.__setattr__(self, "n_nonfinite", int(n_nonfinite))
         object.__setattr__(self, "epoch_ends", tuple(int(e) for e in epoch_ends))
         object.__setattr__(self, "unit", unit)
+        object.__setattr__(self, "B_unit", B_unit)
 
     def __len__(self) -> int:
         """Return the number of points."""
@@ -180,6 +190,7 @@ class LossCurve:
             n_nonfinite=self.n_nonfinite if whole else 0,
             epoch_ends=[e for e in self.epoch_ends if e <= S],
             unit=self.unit,
+            B_unit=self.B_unit,
         )
 
     def __str__(self) -> str:

@@ -76,6 +76,8 @@ class ScalingLawCallback(Readings, TrainerCallback):
 
     Args:
         stop: A rule or several that may end the run; none: advice only.
+        advise: A rule or several that are told of, in the sentences and in `advice`, and never stop the run, such as
+            `ComputeEfficient`. What those of ``stop`` say comes first.
         metric: What to forecast of the log: ``loss``, or ``eval_loss`` where there are evaluations enough.
         level: Probability that an interval holds its number [1].
         refits: Fits over the run, as far as there are logs for them.
@@ -103,6 +105,7 @@ class ScalingLawCallback(Readings, TrainerCallback):
         self,
         stop: StopRule | Sequence[StopRule] | None = None,
         *,
+        advise: StopRule | Sequence[StopRule] | None = None,
         metric: str = "loss",
         level: float = 0.9,
         refits: int = 40,
@@ -111,7 +114,13 @@ class ScalingLawCallback(Readings, TrainerCallback):
         tags: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
         self._settings = Settings.of(
-            stop=stop, level=level, refits=refits, verbose=tell is not None, store=store, tags=tags
+            stop=stop,
+            advise=advise,
+            level=level,
+            refits=refits,
+            verbose=tell is not None,
+            store=store,
+            tags=tags,
         )
         if metric not in ("loss", "eval_loss"):
             raise ValueError(f"Expected metric to be 'loss' or 'eval_loss', got {metric!r}, so choose one of them.")
@@ -157,7 +166,10 @@ class ScalingLawCallback(Readings, TrainerCallback):
     # Inside -----------------------------------------------------------------------------------------------------------
 
     def _reset(self) -> None:
-        self._live = LiveForecast(self._settings.rules, level=self._settings.level, refits=self._settings.refits)
+        settings = self._settings
+        self._live = LiveForecast(
+            settings.rules, advisers=settings.advisers, level=settings.level, refits=settings.refits
+        )
         self._herald = Herald(None)
         self._log = LogCurve(averaged=self._metric == "loss")
         self._epoch_ends: list[int] = []

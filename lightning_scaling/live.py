@@ -52,6 +52,7 @@ class LiveForecast:
 
     Args:
         rules: When to stop; none: advise only.
+        advisers: Rules that are told of and never stop the run.
         level: Probability that an interval holds its number [1].
         refits: Most refits over the whole run, as planned.
         loss: What the loss is called in the closing words.
@@ -73,9 +74,15 @@ class LiveForecast:
     """
 
     def __init__(
-        self, rules: Sequence[StopRule] = (), *, level: float = 0.9, refits: int = 40, loss: str = "the loss"
+        self,
+        rules: Sequence[StopRule] = (),
+        *,
+        advisers: Sequence[StopRule] = (),
+        level: float = 0.9,
+        refits: int = 40,
+        loss: str = "the loss",
     ) -> None:
-        self._rules = tuple(rules)
+        self._rules, self._advisers = tuple(rules), tuple(advisers)
         self._level = level
         self._refits = refits
         self._loss = loss
@@ -177,7 +184,7 @@ class LiveForecast:
         self.ledger.append(ForecastRecord.of(self.forecast))
         held = self.schedule if found.horizon is not None else None
         self.alarm.arm(found, held, next_refit(found.step, self.horizon, self._refits) - found.step)
-        self.advice = advise(self.forecast, self._rules)
+        self.advice = advise(self.forecast, self._rules, self._advisers)
         stops = [a for a in (rule.judge(found) for rule in self._rules) if a.action is Action.STOP]
         binding = [a for a in stops if a.reason.name not in self._overruled]
         self.wants_stop = self._may_act(found.step, binding)

@@ -52,6 +52,8 @@ class LoopMonitor(Readings):
         lr_schedule: Learning rates ahead: a scheduler of torch that is stepped once after each optimizer step, of which
             a copy is replayed, or the rate of steps 1..horizon [any unit]; None: taken to stay as it is.
         stop: A rule or several; none: advice only.
+        advise: A rule or several that are told of, in the sentences and in `advice`, and never stop the run, such as
+            `ComputeEfficient`. What those of ``stop`` say comes first.
         level: Probability that an interval holds its number [1].
         refits: Most fits over a run of known length.
         tell: What is called with each sentence, such as ``tqdm.write``; None: nothing.
@@ -82,6 +84,7 @@ class LoopMonitor(Readings):
         lr_schedule: LRScheduler | Sequence[float] | NDArray[np.float64] | None = None,
         *,
         stop: StopRule | Sequence[StopRule] | None = None,
+        advise: StopRule | Sequence[StopRule] | None = None,
         level: float = 0.9,
         refits: int = 40,
         tell: Callable[[str], object] | None = print,
@@ -95,6 +98,7 @@ class LoopMonitor(Readings):
             self._scheduler, lr_schedule = lr_schedule, None
         self._settings = Settings.of(
             stop=stop,
+            advise=advise,
             horizon=horizon,
             lr_schedule=lr_schedule,
             level=level,
@@ -118,7 +122,9 @@ class LoopMonitor(Readings):
         self._stop = False
         self._stopped_by: str | None = None
         self._step = 0
-        self._live = LiveForecast(self._settings.rules, level=self._settings.level, refits=refits)
+        self._live = LiveForecast(
+            self._settings.rules, advisers=self._settings.advisers, level=self._settings.level, refits=refits
+        )
         self._recorder = CurveRecorder(buffer=4 * BUFFER, across_ranks=self._across_ranks, note_size=1)
         self._recorder.listener = lambda steps, losses: self._live.watch(steps, losses, time.monotonic())
         self._herald = Herald(on_departure)

@@ -25,6 +25,11 @@ _TRANSIENT, _LEAST, _MOST = 200.0, 0.05, 0.2
 _SAME_BATCH = 0.01
 #: Fewest sizes and fewest points of a run.
 _SIZES, _POINTS = 3, 20
+#: Why runs of images and the like are left out, and what mends it.
+_IN_SAMPLES = (
+    "with a batch in samples, which are no tokens to count compute by (give the monitor tokens_per_step, or the curve "
+    "its B in tokens)"
+)
 #: Of the draws of a fit every so many are taken: two hundred are plenty for an interval.
 _EVERY = 10
 
@@ -78,7 +83,8 @@ def own_laws(runs: Iterable[KeptRun], *, B: float | None = None, level: float = 
 
     Fitted twice by `fit_joint` to the same runs: with the irreducible loss E for Hoffmann's column of a plan, without
     it for Kaplan's. Taken are finished runs of known N and batch size at a learning rate that was held, since a loss in
-    the middle of a decay is not the loss of a shorter run; of those that share unit, loss and batch size the group with
+    the middle of a decay is not the loss of a shorter run. Runs whose batch is known in samples only are left out: a
+    plan counts compute as 6 N B S, with B in tokens. Of those that share unit, loss and batch size the group with
     the most sizes, and of more than twelve the longest of each size, evenly apart. Both laws hold at that batch size,
     and count N as the runs do, without embeddings.
 
@@ -168,6 +174,8 @@ def _usable(run: KeptRun) -> _Usable | str:
         return "without a size N"
     if len(curve) < _POINTS or curve.L.min() <= 0.0:
         return f"with fewer than {_POINTS} losses, or losses that are not positive"
+    if curve.B is not None and curve.B_unit != "tokens":
+        return _IN_SAMPLES
     if curve.B is None or not curve.B.min() > 0.0 or float(np.ptp(curve.B)) > _SAME_BATCH * float(curve.B.max()):
         return "without one batch size"
     first = _transient(run)

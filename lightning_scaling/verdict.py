@@ -27,6 +27,13 @@ class Verdict(Enum):
         "The run has too few points for a law, is still in its warm-up, or has done less than 5 % of its steps.",
         "Wait: forecasts begin after the warm-up, with some 10 windows of steps and 5 % of the run.",
     )
+    NOT_BEGUN = (
+        "not begun",
+        False,
+        "The run has not begun, and there are no finished runs like it to borrow from.",
+        "Give store=… with finished runs of its kind, its horizon and its learning rates, or begin: a run is forecast "
+        "from 5 % of its own steps on.",
+    )
     NO_HORIZON = (
         "no horizon",
         False,

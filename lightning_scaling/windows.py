@@ -42,6 +42,8 @@ class CurveBuilder:
         self._n_nonfinite = 0
         self._n_nonfinite_total = 0
         self._epoch_ends: list[int] = []
+        #: What batch sizes count, ``tokens`` or ``samples``; None, until it is told: tokens.
+        self.B_unit: str | None = None
 
     @property
     def step(self) -> int:
@@ -69,7 +71,7 @@ class CurveBuilder:
             step: Optimizer step, above the last one [steps].
             loss: Its training loss [any unit]; NaN and inf are counted apart.
             lr: Learning rate used [any one unit].
-            B: Batch size [tokens or samples].
+            B: Batch size [`B_unit`].
 
         Raises:
             ValueError: If ``step`` does not come after the last one.
@@ -162,6 +164,7 @@ class CurveBuilder:
             n_nonfinite=self._n_nonfinite,
             epoch_ends=self._epoch_ends,
             unit=unit,
+            B_unit=self.B_unit or "tokens",
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -174,6 +177,7 @@ class CurveBuilder:
             "n_nonfinite": self._n_nonfinite,
             "n_nonfinite_total": self._n_nonfinite_total,
             "epoch_ends": list(self._epoch_ends),
+            "B_unit": self.B_unit,
         }
 
     @classmethod
@@ -196,4 +200,5 @@ class CurveBuilder:
         builder._n_nonfinite = int(state["n_nonfinite"])
         builder._n_nonfinite_total = int(state["n_nonfinite_total"])
         builder._epoch_ends = [int(e) for e in state["epoch_ends"]]
+        builder.B_unit = state.get("B_unit", "tokens" if any(builder._columns["n_B"]) else None)
         return builder

@@ -17,7 +17,16 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_scaling import Converged, Diverged, RunStore, ScalingWarning, TargetUnreachable, live
+from lightning_scaling import (
+    ComputeEfficient,
+    Converged,
+    Diverged,
+    Reason,
+    RunStore,
+    ScalingWarning,
+    TargetUnreachable,
+    live,
+)
 from tests.trainers import apart, law
 
 transformers = pytest.importorskip("transformers")
@@ -120,6 +129,15 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     assert monitor.curve.L[99] == pytest.approx(law(199), abs=0.06)
     given = [logs["scaling/final_loss"] for logs in seen if "scaling/final_loss" in logs]
     assert given == [r.final_loss.mid for r in monitor.history if r.verdict.usable]
+
+
+def test_a_rule_that_advises_is_told_of_and_stops_nothing(tmp_path: Path) -> None:
+    said: list[str] = []
+    monitor = ScalingLawCallback(advise=ComputeEfficient(alpha_N=0.5), tell=said.append)
+    assert train(tmp_path, monitor, lr_scheduler_type="constant", warmup_steps=0).state.global_step == STEPS
+    assert monitor.advice is not None
+    assert monitor.advice.reason is Reason.COMPUTE_EFFICIENT
+    assert any(words.endswith("a larger model is the better use of compute from here on.") for words in said)
 
 
 def test_groups_on_different_schedules_leave_the_rate_ahead_unknown_and_no_rule_acts(tmp_path: Path) -> None:

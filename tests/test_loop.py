@@ -18,9 +18,11 @@ from torch import Tensor
 from torch.optim import lr_scheduler as schedulers
 
 from lightning_scaling import (
+    ComputeEfficient,
     Converged,
     Diverged,
     LoopMonitor,
+    Reason,
     RunStore,
     ScalingLawMonitor,
     ScalingWarning,
@@ -467,3 +469,13 @@ def test_rules_in_one_of_several_ranks_must_say_how(monkeypatch: pytest.MonkeyPa
     LoopMonitor(tell=said.append).step(1.0)
     LoopMonitor(stop=Diverged(), across_ranks=False, tell=said.append).step(1.0)
     assert said == []  # rank 0 speaks
+
+
+def test_a_rule_that_advises_is_told_of_and_stops_nothing() -> None:
+    said: list[str] = []
+    loop = Loop(lambda scheduler: LoopMonitor(STEPS, scheduler, advise=ComputeEfficient(alpha_N=0.3), tell=said.append))
+    assert loop.run() == STEPS
+    assert loop.monitor.advice is not None
+    assert loop.monitor.advice.reason is Reason.COMPUTE_EFFICIENT
+    assert any(words.endswith("a larger model is the better use of compute from here on.") for words in said)
+    assert "stop" not in " ".join(said)

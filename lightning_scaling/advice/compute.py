@@ -99,5 +99,6 @@ class ComputeEfficient(StopRule):
             text = f"{chance}, but the learning rate has yet to fall: go on."
             return advice_on(forecast, Action.CONTINUE, Reason.DECAY_AHEAD, text, evidence)
         law = f"an irreducible loss of {self.irreducible:g}" if self.irreducible else "no irreducible loss"
-        text = f"{chance}, from where on a larger model uses compute better (Kaplan's law, with {law}): stop."
+        better = f"by Kaplan's law with {law} a larger model is the better use of compute from here on"
+        text = f"{chance}; {better}: stop."
         return advice_on(forecast, Action.STOP, Reason.COMPUTE_EFFICIENT, text, evidence)

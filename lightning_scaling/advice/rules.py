@@ -115,7 +115,7 @@ class Diverged(StopRule):
         if forecast.verdict is Verdict.DIVERGED:
             text = f"the last {forecast.n_nonfinite} losses are NaN or infinite: stop."
             return advice_on(forecast, Action.STOP, Reason.DIVERGED, text, evidence)
-        if forecast.verdict is Verdict.TOO_EARLY or math.isnan(forecast.departure):
+        if forecast.verdict in (Verdict.TOO_EARLY, Verdict.NOT_BEGUN) or math.isnan(forecast.departure):
             return wait(forecast)
         text = departed(forecast)
         if forecast.departure >= self.sigma:

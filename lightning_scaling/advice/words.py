@@ -10,7 +10,7 @@ from lightning_scaling.forecast.judge import REJECTED
 from lightning_scaling.units import thousands
 from lightning_scaling.verdict import Verdict
 
-__all__ = ["advice_on", "departed", "evidence_of", "not_usable", "percent", "thousands", "wait", "where"]
+__all__ = ["advice_on", "departed", "evidence_of", "not_usable", "opening", "percent", "thousands", "wait", "where"]
 
 #: A flat loss is left alone up to this share of the run: many runs fall again after a plateau.
 _PATIENCE = 0.5
@@ -57,11 +57,16 @@ def wait(forecast: Forecast) -> Advice:
 
 def advice_on(forecast: Forecast, action: Action, reason: Reason, text: str, evidence: dict[str, float]) -> Advice:
     """Return advice with its sentence: where the run is, where it should end, and what the rule says of it."""
+    return Advice(action, reason, f"{opening(forecast)}{text}", evidence)
+
+
+def opening(forecast: Forecast) -> str:
+    """Say where the run is, and where it should end: what the sentence of every rule begins with."""
     landing = ""
     if forecast.verdict.usable and not math.isnan(float(forecast.final_loss.mid)):
         held = "" if forecast.schedule_known else " if the learning rate stays as it is"
         landing = f"the run should end at {forecast.final_loss}{held}; "
-    return Advice(action, reason, f"{where(forecast)}: {landing}{text}", evidence)
+    return f"{where(forecast)}: {landing}"
 
 
 def where(forecast: Forecast) -> str:

@@ -27,6 +27,11 @@ FloatArray = NDArray[np.float64]
 
 #: Loss levels that are compared where none are given.
 _N_LEVELS = 12
+#: The beginning of a run, which is no part of its law: this share of its steps, and so many times its warm-up, which
+#: is over where the rate has come to this share of its peak.
+_TRANSIENT, _AFTER_WARM_UP, _WARM = 0.1, 2.0, 0.99
+#: Fewest loss levels of which a third can be left out.
+_FEW_LEVELS = 6
 #: How far outside the batch sizes seen a critical one is looked for [factor].
 _REACH = 100.0
 #: Steepest 1/alpha_B that is looked for; Kaplan et al. found 4.8.
@@ -119,15 +124,19 @@ def fit_critical_batch(
 
     One S_min for each loss level and the two constants of B_crit are found by least squares in log S. A run's steps to
     neighbouring losses err together, so the intervals come from leaving out one run at a time (the jackknife), with
-    Student's t; they need runs at three batch sizes whichever is left out, else they are not known.
+    Student's t; they need runs at three batch sizes whichever is left out, else they are not known. The choice of the
+    levels matters too, as no run follows the law exactly: to the variance is added that of the fits without the third
+    of the levels that is highest, and without the lowest.
 
     Source: Kaplan et al. 2020, arXiv:2001.08361, Eqs. 5.1 to 5.4.
 
     Args:
         curves: Runs of one model and data set at different batch sizes, at a constant learning rate (see the module).
-        B: Batch size of each run [samples or tokens per step]; default: the median of each curve's own.
-        losses: Loss levels to compare at [unit of the loss]; default: 12 of equal ratio over the losses that at least
-            three batch sizes passed through.
+        B: Batch size of each run [unit of the curves' batch per step]; default: the median of each curve's own. All
+            are in tokens, or all in samples (``B_unit`` of the curves), and so is the answer.
+        losses: Loss levels to compare at [unit of the loss]; default: 12 of equal ratio over the losses that all batch
+            sizes, or where they end too far apart three of them, came to after their beginnings: the first tenth of
+            their steps, and twice the warm-up, where the curve tells its learning rate.
         level: Probability that an interval holds its number [1].
 
     Returns:
@@ -135,8 +144,8 @@ def fit_critical_batch(
 
     Raises:
         TypeError: If one of the curves is none.
-        ValueError: If a batch size is missing or not positive, a loss level is not positive, or ``level`` is out of
-            range.
+        ValueError: If a batch size is missing or not positive, some count tokens and some samples, a loss level is not
+            positive, or ``level`` is out of range.
 
     Example:
         >>> law, S = CriticalBatch(B_star=2e8, alpha_B=0.21), np.geomspace(100, 1e5, 200)
@@ -148,6 +157,7 @@ def fit_critical_batch(
     require_curves(curves)
     if not 0.0 < level < 1.0:
         raise ValueError(f"Expected level between 0 and 1, got {level!r}, so give for example 0.9 for 90 %.")
+    unit = _unit(curves)
     sizes, levels, log_S = _shared_losses(curves, B, losses)
     n_runs = sizes.size
     if _distinct(sizes) < 3 or levels.size < 2:
@@ -161,7 +171,7 @@ def fit_critical_batch(
     best = problem.solve()
     if (trouble := problem.trouble(best)) is not None:
         return _failure(trouble, levels, n_runs, level)
-    return _found(problem, best, levels, pivot, level)
+    return _found(problem, best, levels, pivot, level, unit)
 
 
 def _shared_losses(
@@ -177,10 +187,13 @@ def _shared_losses(
     return sizes[used], levels, log_S[used]
 
 
-def _found(problem: _Problem, best: FloatArray, levels: FloatArray, pivot: float, level: float) -> CriticalBatchFit:
-    """Return the law with its intervals, which come from leaving out one run at a time."""
+def _found(
+    problem: _Problem, best: FloatArray, levels: FloatArray, pivot: float, level: float, unit: str
+) -> CriticalBatchFit:
+    """Return the law with its intervals, which come from leaving out one run at a time, and some of the levels."""
     n_runs = len(problem.log_S)
     V, reason = problem.jackknife(best)
+    V = V + problem.spread_over_levels(best)
     t = float(stdtrit(max(n_runs - 2, 1), 0.5 + level / 2.0))
 
     def interval(log_mid: FloatArray, gradient: FloatArray) -> Interval:
@@ -193,7 +206,7 @@ def _found(problem: _Problem, best: FloatArray, levels: FloatArray, pivot: float
     gentle, steep = float(best[1] - half), float(best[1] + half)  # 1/alpha_B; a law that rises has no exponent
     B_star = interval(np.array(best[0] + best[1] * pivot), np.array([1.0, pivot]))
     return CriticalBatchFit(
-        critical=CriticalBatch(float(B_star.mid), 1.0 / float(best[1])),
+        critical=CriticalBatch(float(B_star.mid), 1.0 / float(best[1]), unit),
         reason=reason,
         B_star=B_star,
         alpha_B=Interval(1.0 / steep, 1.0 / float(best[1]), math.inf if gentle <= 0.0 else 1.0 / gentle, level),
@@ -268,6 +281,26 @@ class _Problem:
         off = left - left.mean(axis=0)
         return (n - 1.0) / n * (off.T @ off), ""
 
+    def spread_over_levels(self, p: FloatArray) -> FloatArray:
+        """Return the covariance of the parameters from leaving out the highest or the lowest third of the levels."""
+        if self.x.size < _FEW_LEVELS:
+            return np.zeros((2, 2))
+        low, high = np.quantile(self.x, [1.0 / 3.0, 2.0 / 3.0])
+        kept = (self.x <= high, self.x >= low)
+        off = np.array([_Problem(self.log_S[:, k], self.log_B, self.x[k]).solve(p) - p for k in kept])
+        return np.asarray(off.T @ off / len(off))
+
+
+def _unit(curves: Sequence[LossCurve]) -> str:
+    """Return what all batch sizes count."""
+    units = sorted({curve.B_unit for curve in curves if curve.B is not None})
+    if len(units) > 1:
+        raise ValueError(
+            f"Expected batch sizes in one unit, got {' and '.join(units)}, so give runs of one, or build the curves of "
+            "all with B in tokens."
+        )
+    return units[0] if units else "tokens"
+
 
 def _batch_sizes(curves: Sequence[LossCurve], B: ArrayLike | None) -> FloatArray:
     if B is None:
@@ -283,25 +316,43 @@ def _batch_sizes(curves: Sequence[LossCurve], B: ArrayLike | None) -> FloatArray
 
 
 def _levels(curves: Sequence[LossCurve], sizes: FloatArray, losses: ArrayLike | None) -> FloatArray:
-    """Return the levels to compare at, falling: those given, or some that three batch sizes passed through."""
+    """Return the levels to compare at, falling: those given, or some that runs came to after their beginnings."""
     if losses is not None:
         levels = np.unique(np.asarray(losses, dtype=np.float64))[::-1]
         if not np.all((levels > 0.0) & np.isfinite(levels)):
             raise ValueError(f"Expected losses above 0, got {losses!r}, so give levels in the unit of the curves.")
         return np.asarray(levels)
-    tops: dict[float, float] = {}
+    begins: dict[float, float] = {}
     ends: dict[float, float] = {}
     for size, curve in zip(sizes, curves, strict=True):
-        if len(curve) > 1:
-            tops[size] = max(tops.get(size, -math.inf), float(curve.L[0]))
-            ends[size] = min(ends.get(size, math.inf), float(curve.L[-1]))
-    if len(tops) < 3:
+        if (reach := _reach(curve)) is not None:
+            begins[size] = min(begins.get(size, math.inf), reach[0])
+            ends[size] = min(ends.get(size, math.inf), reach[1])
+    if len(begins) < 3:
         return np.zeros(0)
-    top, end = sorted(tops.values())[-3], sorted(ends.values())[2]
-    if not 0.0 < end < top:
+    top, last, third = min(begins.values()), max(ends.values()), sorted(ends.values())[2]
+    if not 0.0 < third < top:
         return np.zeros(0)
-    # A noisy curve says little of its first and last losses, so a twentieth of the range is left out at both sides.
+    # Where some runs end far above the others, they are compared at the losses that they came to.
+    end = last if last < top and math.log(top / last) >= 0.5 * math.log(top / third) else third
+    # A noisy curve says little of its last losses, so a twentieth of the range is left out at both sides.
     return np.geomspace(top, end, _N_LEVELS + 2)[1:-1]
+
+
+def _reach(curve: LossCurve) -> tuple[float, float] | None:
+    """Return the losses of a run once its beginning is over, and at its end; None where it is too short."""
+    if np.count_nonzero(curve.S > 0.0) < 2:
+        return None
+    keep = curve.S > 0.0
+    begin = _TRANSIENT * float(curve.S[-1])
+    if curve.lr is not None and curve.lr.max() > 0.0:
+        warm = int(np.argmax(curve.lr >= _WARM * curve.lr.max()))
+        if warm:
+            begin = max(begin, _AFTER_WARM_UP * float(curve.S[warm]))
+    if begin >= curve.S[-1]:
+        return None
+    x, falling = _falling(np.log(curve.S[keep]), curve.L[keep])
+    return float(np.interp(math.log(begin), x, falling)), float(falling[-1])
 
 
 def _falling(x: FloatArray, L: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -80,7 +80,10 @@ def _with_costs(contenders: list[Contender], logs: list[RunLog]) -> tuple[list[C
     from dataclasses import replace
 
     curves = [log.curve for log in logs]
-    costs = [c.N * float(c.B.mean()) if c.N is not None and c.B is not None else None for c in curves]
+    costs = [
+        c.N * float(c.B.mean()) if c.N is not None and c.B is not None and c.B_unit == "tokens" else None
+        for c in curves
+    ]
     if any(cost is None for cost in costs):
         return contenders, False
     return [replace(one, cost=float(cost or 1.0)) for one, cost in zip(contenders, costs, strict=True)], True

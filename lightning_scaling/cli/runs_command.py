@@ -233,7 +233,7 @@ def _with_batch(curve: LossCurve, batch: float) -> LossCurve:
         step=curve.step,
         n_nonfinite=curve.n_nonfinite,
         epoch_ends=curve.epoch_ends,
-        unit=curve.unit,
+        unit=curve.unit,  # B_unit is tokens: those are what --batch gives
     )
 
 
@@ -255,6 +255,7 @@ def _data(run: StoredRun) -> dict[str, Any]:
         "horizon": run.horizon,
         "N": run.N,
         "batch": run.batch,
+        "batch_unit": None if run.batch is None else run.batch_unit,
         "tokens": run.tokens,
         "final_loss": run.final_loss,
         "final_loss_error": None if run.final_loss is None else run.final_loss_error,
@@ -300,6 +301,8 @@ def _csv(curve: LossCurve) -> str:
     """Return a curve as a table that `forecast` and `runs import` read; what is not known is empty."""
     columns = {name: getattr(curve, attribute) for name, attribute in _COLUMNS.items()}
     known = {name: values.tolist() for name, values in columns.items() if values is not None}
+    if curve.B_unit == "samples" and "batch_size" in known:
+        known = {"samples_per_step" if name == "batch_size" else name: values for name, values in known.items()}
     if all(math.isnan(x) for x in known["spread"]):
         del known["spread"]
     if curve.N is not None:

@@ -91,6 +91,8 @@ def forecast(
     verdict = judge(curve, schedule, horizon, fitted, own.present, own.converged, failed=failed)
     kin = Unbegun(schedule, borrowed) if verdict is Verdict.TOO_EARLY and borrowed is not None else None
     theirs = None if kin is None else _read_of_kin(kin, level)
+    if verdict is Verdict.TOO_EARLY and not curve.step and theirs is None:
+        verdict = Verdict.NOT_BEGUN
     # Where the run has not shown its law yet, its kin may have.
     told, said = (posterior, own) if theirs is None else (kin, theirs)
     return Forecast(
@@ -216,7 +218,7 @@ def _schedule(
 
 
 def _newest_batch(curve: LossCurve) -> float | None:
-    if curve.B is None or not len(curve) or curve.B[-1] <= 0.0:
+    if curve.B is None or curve.B_unit != "tokens" or not len(curve) or curve.B[-1] <= 0.0:
         return None
     return float(curve.B[-1])
 

@@ -65,7 +65,7 @@ class Forecast:
         seconds: Time that the forecast took [s].
         n_siblings: Finished runs of a store that it has borrowed from.
         N: Non-embedding parameters, None where the curve does not say.
-        B: Newest batch size [tokens or samples per step], None where the curve does not say.
+        B: Newest batch size [tokens per step], None where the curve does not say, or counts samples.
     """
 
     step: int

@@ -37,7 +37,9 @@ class Losses:
 
     def __init__(self, settings: Settings, recorder: CurveRecorder) -> None:
         monitor, level, refits = settings.monitor, settings.level, settings.refits
-        ruled = LiveForecast(settings.rules, level=level, refits=refits, loss=monitor or "the loss")
+        ruled = LiveForecast(
+            settings.rules, advisers=settings.advisers, level=level, refits=refits, loss=monitor or "the loss"
+        )
         other = "the loss" if monitor is None else "the loss of every step"
         free = LiveForecast(level=level, refits=refits, loss=other)
         self._monitor = monitor
@@ -53,10 +55,10 @@ class Losses:
         self.metric.name = find_validation_loss(keys)
         return self.metric.name is not None
 
-    def set_batch_size(self, B: float) -> None:
-        """Set the batch size of the steps to come [tokens per step]."""
+    def set_batch_size(self, B: float, unit: str) -> None:
+        """Set the batch size of the steps to come [`unit` per step, tokens or samples]."""
         for series in (self.steps, self.metric):
-            series.recorder.set_batch_size(B)
+            series.recorder.set_batch_size(B, unit)
 
     def curve(self, series: Series, N: float | None, *, newest: bool = False) -> LossCurve:
         """Return what is known of a series; where the training loss is broken, a metric is as well.

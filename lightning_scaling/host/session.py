@@ -287,7 +287,7 @@ class Session:
             self._teller.offer(trainer, losses.beside, heard[2 + len(METRICS) :])
         if not self._thinks or self.muted:
             return
-        # Tokens that the user has not counted; the last batch of an epoch may be a short one.
+        # A size that the user has not given; the last batch of an epoch may be a short one.
         if self.settings.tokens_per_step is None and not trainer.is_last_batch:
             self._measure(trainer, pl_module, batch)
         due = losses.steps.is_due()  # before a new plan moves the next forecast on
@@ -336,10 +336,10 @@ class Session:
         return logged_by_others(trainer, self.settings.name)
 
     def _measure(self, trainer: Any, pl_module: Any, batch: Any) -> BatchSize | None:
-        """Return the size of an optimizer step, and note it for the steps to come if it is one in tokens."""
+        """Return the size of an optimizer step, and note it for the steps to come."""
         found = step_size(trainer, pl_module, batch)
-        if found is not None and found.unit == "tokens":
-            self.losses.set_batch_size(float(found.per_step))
+        if found is not None:
+            self.losses.set_batch_size(float(found.per_step), found.unit)
         return found
 
     def _introduce(self, trainer: Any, pl_module: Any, batch: Any) -> None:
@@ -355,7 +355,7 @@ class Session:
         self._teller.show(trainer)
         size = model_size(pl_module if trainer.model is None else trainer.model)
         if settings.tokens_per_step is not None:
-            self.losses.set_batch_size(float(settings.tokens_per_step))
+            self.losses.set_batch_size(float(settings.tokens_per_step), "tokens")
         else:
             found = self._measure(trainer, pl_module, batch)
         if settings.N is None and size is not None and size.non_embedding > 0:

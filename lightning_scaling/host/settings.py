@@ -41,6 +41,7 @@ class Settings:
     tags: Mapping[str, Tag] = field(default_factory=dict)
     figures: bool = False
     on_departure: Callable[[Departure], object] | None = None
+    advisers: tuple[StopRule, ...] = ()  # told of, never acted on
     across_ranks: bool = True  # else rank 0 follows its own loss and asks no other rank for anything
 
     @classmethod
@@ -49,6 +50,7 @@ class Settings:
         *,
         monitor: str | None = None,
         stop: StopRule | Sequence[StopRule] | None = None,
+        advise: StopRule | Sequence[StopRule] | None = None,
         horizon: int | None = None,
         lr_schedule: Sequence[float] | NDArray[np.float64] | None = None,
         N: float | None = None,
@@ -100,7 +102,8 @@ class Settings:
             )
         return cls(
             monitor=monitor,
-            rules=_rules(stop),
+            rules=_rules("stop", stop),
+            advisers=_rules("advise", advise),
             horizon=horizon if rates is None else rates.size,
             rates=rates,
             N=None if N is None else float(N),
@@ -151,12 +154,12 @@ def _require_key(monitor: object, name: str) -> None:
         )
 
 
-def _rules(stop: object) -> tuple[StopRule, ...]:
-    rules = () if stop is None else tuple(stop) if isinstance(stop, (list, tuple)) else (stop,)
+def _rules(argument: str, given: object) -> tuple[StopRule, ...]:
+    rules = () if given is None else tuple(given) if isinstance(given, (list, tuple)) else (given,)
     for rule in rules:
         if not isinstance(rule, StopRule):
             raise TypeError(
-                f"Expected stop to be a StopRule or a list of them, got {rule!r}, so give e.g. "
+                f"Expected {argument} to be a StopRule or a list of them, got {rule!r}, so give e.g. "
                 "TargetUnreachable(loss=1.9), with its parentheses."
             )
     return rules

@@ -55,7 +55,7 @@ def points_of(curves: Sequence[LossCurve], critical: CriticalBatch | None, first
     """Return the windows of all runs, each after its first share; with ``critical`` their steps are S_min.
 
     Raises:
-        ValueError: If a curve has no N or, with ``critical``, no batch size.
+        ValueError: If a curve has no N or, with ``critical``, no batch size, or they count tokens and samples.
     """
     if any(curve.N is None for curve in curves):
         raise ValueError("Expected N in every curve, got one without, so build LossCurve(…, N=…).")
@@ -63,6 +63,11 @@ def points_of(curves: Sequence[LossCurve], critical: CriticalBatch | None, first
         raise ValueError("Expected B in every curve, got one without, so build LossCurve(…, B=…) or drop critical.")
     e_folds = -math.log(first)
     windows = min(float(_WINDOWS), max(2.0, _MOST_POINTS / (max(len(curves), 1) * e_folds)))
+    if critical is not None and len(units := {critical.unit} | {curve.B_unit for curve in curves}) > 1:
+        raise ValueError(
+            f"Expected B in one unit with critical, got {' and '.join(sorted(units))}, so give runs and a critical "
+            "batch size of one of them."
+        )
     empty = np.zeros(0)
     columns: list[tuple[FloatArray, ...]] = [(empty,) * 5]
     falls = []

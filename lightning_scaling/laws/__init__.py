@@ -50,7 +50,7 @@ from lightning_scaling.laws.power import (
     KaplanN,
 )
 from lightning_scaling.laws.steps import KAPLAN_TABLE_3, KaplanNS
-from lightning_scaling.laws.stop import S_stop
+from lightning_scaling.laws.stop import D_stop, L_stop, S_stop
 
 __all__ = [
     "BESIROGLU",
@@ -75,6 +75,7 @@ __all__ = [
     "C_at_batch",
     "C_min",
     "CriticalBatch",
+    "D_stop",
     "EmpiricalFrontier",
     "Frontier",
     "HoffmannND",
@@ -83,6 +84,7 @@ __all__ = [
     "KaplanN",
     "KaplanND",
     "KaplanNS",
+    "L_stop",
     "MultiPowerLaw",
     "S_at_batch",
     "S_min",

@@ -43,6 +43,22 @@ def positive(name: str, value: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
+def check_shapes(**values: ArrayLike | None) -> None:
+    """Raise unless the shapes of arguments go together, as NumPy broadcasts them."""
+    try:
+        shapes = {name: np.shape(value) for name, value in values.items() if value is not None}
+    except ValueError:  # no array at all, which `positive` has words for
+        return
+    try:
+        np.broadcast_shapes(*shapes.values())
+    except ValueError as error:
+        found = ", ".join(f"{name} of {shape}" for name, shape in shapes.items())
+        raise ValueError(
+            f"Expected {' and '.join(shapes)} of shapes that broadcast, got {found}, so pass one value of each, arrays "
+            "of one shape, or a column against a row, as in N[:, None]."
+        ) from error
+
+
 def power(x: ArrayLike, exponent: float) -> NDArray[np.float64]:
     """Return x to a power, infinite where it is too large for a float: an inverse of a flat law soon is."""
     with np.errstate(over="ignore"):
@@ -58,8 +74,10 @@ def solve(gap: ArrayLike, scale: float, alpha: float) -> NDArray[np.float64]:
 
 
 def check_constants(law: object, *, may_be_zero: tuple[str, ...] = ()) -> None:
-    """Raise unless every constant of a law is positive (or zero where that is allowed) and finite."""
+    """Raise unless every constant of a law, its unit aside, is positive (or zero where that is allowed) and finite."""
     for name, value in vars(law).items():
+        if name == "unit":
+            continue
         number = isinstance(value, Real) and math.isfinite(value)
         if not (number and (value > 0.0 or (value == 0.0 and name in may_be_zero))):
             kind = "not negative" if name in may_be_zero else "positive"

@@ -22,7 +22,8 @@ class TissueLaw:
         S_2 = \sum_{i \le t} \sum_{k \le i} (\eta_{k-1} - \eta_k) \lambda^{i-k}
 
     Replace the rates of a warm-up by the peak, or it adds negative annealing. C is not identified before the decay
-    begins, and lambda is not the same everywhere (0.999 and 0.9997 have both been best).
+    begins, and lambda is not the same everywhere (0.999 and 0.9997 have both been best). It is a law of a whole
+    schedule, not of one number, so it has no inverse: many schedules end at one loss.
 
     Source: Tissue, Wang & Wang 2024, arXiv:2408.11029, as restated in Wang et al. 2025, arXiv:2505.07796, Eq. 1.
 
@@ -97,7 +98,8 @@ class MultiPowerLaw:
         G\left(\eta_k^{-\gamma} S_k(t)\right), \quad G(x) = 1 - (1 + C x)^{-\beta}, \quad S_k(t) = \sum_{i=k}^t \eta_i
 
     S_1 counts the warm-up, and so does the sum of drops, as in the authors' code; C, beta and gamma hardly depend on
-    the size of the model. Errors gather at the end of a run, so judge it there and not by the mean over the curve.
+    the size of the model. Errors gather at the end of a run, so judge it there and not by the mean over the curve. It
+    is a law of a whole schedule, not of one number, so it has no inverse: many schedules end at one loss.
 
     Source: Luo et al. 2025, arXiv:2503.12811.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_scaling.laws._check import check_constants, positive
+from lightning_scaling.laws._check import check_constants, check_shapes, positive
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class CriticalBatch:
     Args:
         B_star: B_crit extrapolated to L = 1 [tokens].
         alpha_B: Exponent [1].
+        unit: What batch sizes count where it is not tokens, for print: a law that was fitted to runs in samples has
+            all its batch sizes in samples.
 
     Raises:
         ValueError: If a constant is not positive and finite.
@@ -42,6 +44,7 @@ class CriticalBatch:
 
     B_star: float
     alpha_B: float
+    unit: str = "tokens"
 
     def __post_init__(self) -> None:
         check_constants(self)
@@ -91,7 +94,7 @@ class CriticalBatch:
         return np.exp(self.alpha_B * (math.log(self.B_star) - np.log(positive("B_crit", B_crit))))
 
     def __str__(self) -> str:
-        return f"B_crit(L) = {self.B_star:.4g} tokens / L^{1.0 / self.alpha_B:.4g}"
+        return f"B_crit(L) = {self.B_star:.4g} {self.unit} / L^{1.0 / self.alpha_B:.4g}"
 
 
 def S_min(S: ArrayLike, B: ArrayLike, L: ArrayLike, *, B_star: float, alpha_B: float) -> NDArray[np.float64]:
@@ -118,6 +121,7 @@ def S_min(S: ArrayLike, B: ArrayLike, L: ArrayLike, *, B_star: float, alpha_B: f
         >>> round(float(S_min(250_000, 2**19, 3.0, B_star=2e8, alpha_B=0.21)))
         82259
     """
+    check_shapes(S=S, B=B, L=L)
     B_crit = CriticalBatch(B_star, alpha_B).B_crit(L)
     return positive("S", S) / (1.0 + B_crit / positive("B", B))
 
@@ -146,6 +150,7 @@ def C_min(C: ArrayLike, B: ArrayLike, L: ArrayLike, *, B_star: float, alpha_B: f
         >>> round(float(C_min(1.0, 2**19, 3.0, B_star=2e8, alpha_B=0.21)), 6)
         0.670963
     """
+    check_shapes(C=C, B=B, L=L)
     B_crit = CriticalBatch(B_star, alpha_B).B_crit(L)
     return positive("C", C) / (1.0 + positive("B", B) / B_crit)
 
@@ -174,6 +179,7 @@ def S_at_batch(S_min: ArrayLike, B: ArrayLike, L: ArrayLike, *, B_star: float, a
         >>> round(float(S_at_batch(82259.2159154, 2**19, 3.0, B_star=2e8, alpha_B=0.21)))
         250000
     """
+    check_shapes(S_min=S_min, B=B, L=L)
     B_crit = CriticalBatch(B_star, alpha_B).B_crit(L)
     return positive("S_min", S_min) * (1.0 + B_crit / positive("B", B))
 
@@ -202,6 +208,7 @@ def C_at_batch(C_min: ArrayLike, B: ArrayLike, L: ArrayLike, *, B_star: float, a
         >>> round(float(C_at_batch(0.670963136338, 2**19, 3.0, B_star=2e8, alpha_B=0.21)), 6)
         1.0
     """
+    check_shapes(C_min=C_min, B=B, L=L)
     B_crit = CriticalBatch(B_star, alpha_B).B_crit(L)
     return positive("C_min", C_min) * (1.0 + positive("B", B) / B_crit)
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_scaling.laws._check import positive
+from lightning_scaling.laws._check import check_shapes, positive
 
 
 def bound_terms(rates: ArrayLike, *, distance: float = 1.0, norms: ArrayLike = 1.0) -> tuple[float, float, float]:
@@ -34,6 +34,7 @@ def bound_terms(rates: ArrayLike, *, distance: float = 1.0, norms: ArrayLike = 1
         >>> [round(term, 5) for term in bound_terms(np.ones(400))]
         [0.00125, 0.5, 3.28371]
     """
+    check_shapes(rates=rates, norms=norms)
     eta = np.atleast_1d(positive("rates", rates))
     power: NDArray[np.float64] = eta**2 * np.broadcast_to(positive("norms", norms), eta.shape) ** 2
     rest = np.cumsum(eta[::-1])[::-1]  # sum from k to T
@@ -67,5 +68,6 @@ def best_rate(rates: ArrayLike, *, distance: float = 1.0, norms: ArrayLike = 1.0
         >>> round(rate, 7), round(bound, 6)
         (0.0495631, 0.10063)
     """
+    check_shapes(rates=rates, norms=norms)
     t1, t2, t3 = bound_terms(rates, distance=distance, norms=norms)
     return math.sqrt(t1 / (t2 + t3)), 2.0 * math.sqrt(t1 * (t2 + t3))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_scaling.laws._check import check_constants, positive
+from lightning_scaling.laws._check import check_constants, check_shapes, positive
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class KaplanND:
             >>> round(float(KAPLAN_TABLE_2.loss(1e9, 22e9)), 5)
             2.36932
         """
+        check_shapes(N=N, D=D)
         return np.exp(self.alpha_D * np.logaddexp(self._log_N_term(N), self._log_D_term(D)))
 
     def converged(self, N: ArrayLike) -> NDArray[np.float64]:
@@ -109,6 +110,7 @@ class KaplanND:
             >>> print(f"{KAPLAN_TABLE_2.tokens(1e8, 2.95673373863):.6g}")
             1e+09
         """
+        check_shapes(N=N, loss=loss)
         return self.D_c * np.exp(-_log_difference(np.log(positive("L", loss)) / self.alpha_D, self._log_N_term(N)))
 
     def size(self, D: ArrayLike, loss: ArrayLike) -> NDArray[np.float64]:
@@ -132,6 +134,7 @@ class KaplanND:
             >>> print(f"{KAPLAN_TABLE_2.size(1e9, 2.95673373863):.6g}")
             1e+08
         """
+        check_shapes(D=D, loss=loss)
         log_N_term = _log_difference(np.log(positive("L", loss)) / self.alpha_D, self._log_D_term(D))
         return self.N_c * np.exp(-self.alpha_D / self.alpha_N * log_N_term)
 
@@ -157,6 +160,7 @@ class KaplanND:
             >>> round(float(KAPLAN_TABLE_2.overfitting(1e8, 1e9)), 5)
             0.07039
         """
+        check_shapes(N=N, D=D)
         log_D_term, log_N_term = self._log_D_term(D), self._log_N_term(N)
         if np.any(np.isneginf(log_D_term) & np.isneginf(log_N_term)):
             raise ValueError("Expected N or D to be finite, got both infinite, so ask for the limit in one of them.")
@@ -185,6 +189,7 @@ class KaplanND:
             >>> print(f"{KAPLAN_TABLE_2.tokens_needed(1e9):.6g}")
             2.41358e+10
         """
+        check_shapes(N=N, excess=excess)
         return self.D_c * np.exp(-self._log_N_term(N) - self._log_tolerance(excess))
 
     def size_supported(self, D: ArrayLike, excess: ArrayLike = 0.02) -> NDArray[np.float64]:
@@ -208,6 +213,7 @@ class KaplanND:
             >>> print(f"{KAPLAN_TABLE_2.size_supported(22e9):.3g}")  # WebText2
             8.82e+08
         """
+        check_shapes(D=D, excess=excess)
         return self.N_c * np.exp(
             self.alpha_D / self.alpha_N * (self._log_tolerance(excess) - self._log_D_term(D)),
         )

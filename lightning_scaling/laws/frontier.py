@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_scaling.laws._check import positive, power
+from lightning_scaling.laws._check import check_shapes, positive, power
 from lightning_scaling.laws._implicit import solve_log_loss
 from lightning_scaling.laws.batch import KAPLAN_TABLE_5, CriticalBatch
 from lightning_scaling.laws.power import KaplanC
@@ -34,7 +34,10 @@ class Frontier:
 
     Args:
         law: L(N, S_min).
-        critical: B_crit(L).
+        critical: B_crit(L), in tokens.
+
+    Raises:
+        ValueError: If the critical batch size counts anything but tokens.
 
     Example:
         >>> best = KAPLAN_APPENDIX_B
@@ -44,6 +47,13 @@ class Frontier:
 
     law: KaplanNS
     critical: CriticalBatch
+
+    def __post_init__(self) -> None:
+        if self.critical.unit != "tokens":
+            raise ValueError(
+                f"Expected a critical batch size in tokens, got one in {self.critical.unit}, of which compute takes "
+                "the positions each, so fit it to runs whose batch is known in tokens."
+            )
 
     @property
     def excess(self) -> float:
@@ -202,6 +212,7 @@ class Frontier:
             >>> KAPLAN_APPENDIX_B.loss_at_size([1e8, 5.84e8, 1e10], 8.64e19).round(3).tolist()
             [2.855, 2.694, 3.165]
         """
+        check_shapes(N=N, C_min=C_min)
         law, alpha_B = self.law, self.critical.alpha_B
         if np.any(np.isinf(positive("N", N))):
             raise ValueError("Expected N to be finite, got an infinite one, so pass a size that the compute can train.")
@@ -235,6 +246,7 @@ class Frontier:
             >>> round(float(KAPLAN_APPENDIX_B.compute_at_size(1e9, 2.69444322313) / 8.64e19), 3)
             1.099
         """
+        check_shapes(N=N, loss=loss)
         return 6.0 * positive("N", N) * self.critical.B_crit(loss) * self.law.steps(N, loss)
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_scaling.laws._check import check_constants, positive, solve
+from lightning_scaling.laws._check import check_constants, check_shapes, positive, solve
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class HoffmannND:
             >>> round(float(HOFFMANN_PRINTED.loss(70e9, 1.4e12)), 5)
             1.93665
         """
+        check_shapes(N=N, D=D)
         return self.E + self._N_term(N) + self._D_term(D)
 
     def tokens(self, N: ArrayLike, loss: ArrayLike) -> NDArray[np.float64]:
@@ -89,6 +90,7 @@ class HoffmannND:
             >>> print(f"{BESIROGLU.tokens(70e9, 1.97388186316):.4g}")
             1.4e+12
         """
+        check_shapes(N=N, loss=loss)
         return solve((positive("L", loss) - self.E - self._N_term(N)) / self.A_D, 1.0, self.alpha_D)
 
     def size(self, D: ArrayLike, loss: ArrayLike) -> NDArray[np.float64]:
@@ -112,6 +114,7 @@ class HoffmannND:
             >>> print(f"{BESIROGLU.size(1.4e12, 1.97388186316):.4g}")
             7e+10
         """
+        check_shapes(D=D, loss=loss)
         return solve((positive("L", loss) - self.E - self._D_term(D)) / self.A_N, 1.0, self.alpha_N)
 
     @property

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_scaling.laws._check import positive
+from lightning_scaling.laws._check import check_shapes, positive
 
 
 def parameters(
@@ -39,6 +39,7 @@ def parameters(
         >>> print(f"{parameters(12, 768):.0f}")
         84934656
     """
+    check_shapes(n_layer=n_layer, d_model=d_model, d_attn=d_attn, d_ff=d_ff)
     d_model = positive("d_model", d_model)
     attention = d_model if d_attn is None else positive("d_attn", d_attn)
     feed_forward = 4.0 * d_model if d_ff is None else positive("d_ff", d_ff)
@@ -66,6 +67,7 @@ def width(N: ArrayLike, n_layer: ArrayLike) -> NDArray[np.float64]:
         >>> float(width(84934656, 12))
         768.0
     """
+    check_shapes(N=N, n_layer=n_layer)
     return np.sqrt(positive("N", N) / (12.0 * positive("n_layer", n_layer)))
 
 
@@ -94,6 +96,7 @@ def forward_flop(N: ArrayLike, n_layer: ArrayLike, n_ctx: ArrayLike, d_model: Ar
         >>> print(f"{forward_flop(parameters(48, 1600), 48, 1024, 1600):.0f}")
         3106406400
     """
+    check_shapes(N=N, n_layer=n_layer, n_ctx=n_ctx, d_model=d_model)
     attention = positive("n_layer", n_layer) * positive("n_ctx", n_ctx) * positive("d_model", d_model)
     return 2.0 * (positive("N", N) + attention)
 
@@ -122,6 +125,7 @@ def training_flop(N: ArrayLike, B: ArrayLike, S: ArrayLike) -> NDArray[np.float6
         >>> print(f"{training_flop(1.5e9, 2**19, 250_000) / 8.64e19:.6g} PF-days")
         13.6533 PF-days
     """
+    check_shapes(N=N, B=B, S=S)
     return 6.0 * positive("N", N) * positive("B", B) * positive("S", S)
 
 
@@ -146,6 +150,7 @@ def tokens_for(C: ArrayLike, N: ArrayLike) -> NDArray[np.float64]:
         >>> print(f"{tokens_for(6e20, 1e9):.6g}")
         1e+11
     """
+    check_shapes(C=C, N=N)
     return positive("C", C) / (6.0 * positive("N", N))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_scaling.laws._check import check_constants, positive, solve
+from lightning_scaling.laws._check import check_constants, check_shapes, positive, solve
 from lightning_scaling.laws._implicit import solve_log_loss
 from lightning_scaling.laws.batch import CriticalBatch
 
@@ -69,6 +69,7 @@ class KaplanNS:
             >>> round(float(KAPLAN_TABLE_3.loss(1e9, 1e5)), 5)
             2.40051
         """
+        check_shapes(N=N, S_min=S_min)
         return self.converged(N) + (self.S_c / positive("S_min", S_min)) ** self.alpha_S
 
     def converged(self, N: ArrayLike) -> NDArray[np.float64]:
@@ -114,6 +115,7 @@ class KaplanNS:
             >>> KAPLAN_TABLE_3.steps(1e8, [3.10822672363, 2.0]).round(3).tolist()
             [10000.0, inf]
         """
+        check_shapes(N=N, loss=loss)
         return solve(positive("L", loss) - self.converged(N), self.S_c, self.alpha_S)
 
     def size(self, S_min: ArrayLike, loss: ArrayLike) -> NDArray[np.float64]:
@@ -137,6 +139,7 @@ class KaplanNS:
             >>> print(f"{KAPLAN_TABLE_3.size(1e4, 3.10822672363):.6g}")
             1e+08
         """
+        check_shapes(S_min=S_min, loss=loss)
         gap = positive("L", loss) - (self.S_c / positive("S_min", S_min)) ** self.alpha_S
         return solve(gap, self.N_c, self.alpha_N)
 
@@ -165,6 +168,7 @@ class KaplanNS:
             >>> round(float(KAPLAN_TABLE_3.loss_at_batch(1e8, 250_000, 2**19, CriticalBatch(2e8, 0.21))), 5)
             2.87153
         """
+        check_shapes(N=N, S=S, B=B)
         with np.errstate(divide="ignore"):  # log(E) of an infinite model is -inf, as it should be
             log_E = np.log(self.converged(N))
         log_S_term = self.alpha_S * (math.log(self.S_c) - np.log(positive("S", S)))
@@ -208,6 +212,7 @@ class KaplanNS:
             >>> round(float(KAPLAN_TABLE_3.steps_at_batch(1e8, 2.87152847153, 2**19, CriticalBatch(2e8, 0.21))))
             250000
         """
+        check_shapes(N=N, loss=loss, B=B)
         return self.steps(N, loss) * (1.0 + critical.B_crit(loss) / positive("B", B))
 
     def tokens_at_batch(
@@ -235,6 +240,7 @@ class KaplanNS:
             >>> print(f"{KAPLAN_TABLE_3.tokens_at_batch(1e9, 3.0, 2**19, CriticalBatch(2e8, 0.21)):.3g}")
             5.87e+09
         """
+        check_shapes(N=N, loss=loss, B=B)
         return self.steps(N, loss) * (positive("B", B) + critical.B_crit(loss))
 
     def __str__(self) -> str:

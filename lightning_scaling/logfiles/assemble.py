@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_scaling.curve import LossCurve
-from lightning_scaling.logfiles.names import Wanted, choose
+from lightning_scaling.logfiles.names import SAMPLES, Wanted, choose, normal
 from lightning_scaling.logfiles.quality import shortcomings
 from lightning_scaling.logfiles.run import RawRun, RunLog
 
@@ -194,6 +194,7 @@ def _curve(
         step=last,
         n_nonfinite=after,
         epoch_ends=[end for end in ends if end <= last],
+        B_unit="samples" if normal(roles.get("B", "")) in SAMPLES else "tokens",
     )
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Wanted", "choose", "normal"]
+__all__ = ["SAMPLES", "Wanted", "choose", "normal"]
 
 #: Names of the step, the best first. W&B counts its own calls as ``_step``: the trainer's count is better.
 _STEP = (
@@ -17,6 +17,8 @@ _STEP = (
 _RATE = ("lr", "learning_rate", "train_lr", "train_learning_rate", "optimizer_lr", "optim_lr", "learning_rate_0")
 _SIZE = ("n_params", "num_params", "n_parameters", "num_parameters", "model_params", "non_embedding_params", "params")
 _BATCH = ("batch_size", "global_batch_size", "train_batch_size", "tokens_per_step", "tokens_per_batch", "batch_tokens")
+#: Those that count samples: what the store writes of such a run.
+SAMPLES = ("samples_per_step",)
 #: Words of a loss that is not of the training data, that is averaged, or that is a part of the loss.
 _HELD_OUT = {"val", "valid", "validation", "eval", "evaluation", "test", "dev", "heldout"}
 _AVERAGED = {"epoch", "ema", "avg", "average", "running", "smooth", "smoothed", "mean", "rolling"}
@@ -100,7 +102,7 @@ def choose(names: Sequence[str], wanted: Wanted, where: str) -> tuple[dict[str, 
                 notes.append(f"Of {len(rates)} learning rates '{found['lr']}' is taken.")
     elif wanted.lr != "none":
         found["lr"] = _named(wanted.lr, names, where)
-    for role, known in (("epoch", ("epoch", "train_epoch")), ("N", _SIZE), ("B", _BATCH)):
+    for role, known in (("epoch", ("epoch", "train_epoch")), ("N", _SIZE), ("B", (*_BATCH, *SAMPLES))):
         match = next((n for n in names if normal(n) in known), None)
         if match is not None and match not in found.values():
             found[role] = match

@@ -97,7 +97,7 @@ def plot_frontier(
     Where several windows are as low, noise makes the lowest of them a little too low.
 
     Args:
-        runs: Stored runs; those without N or batch size, or with too few points, are left out.
+        runs: Stored runs; those without N or batch size in tokens, or with too few points, are left out.
         joint: A law with a frontier. That of a `JointFit` holds at the batch size of its runs, which these must share;
             it is drawn with its interval, where it was fitted. That of a `Frontier` is in C_min, which a run at any
             batch size exceeds.
@@ -113,7 +113,9 @@ def plot_frontier(
     axes = axes_or_new(ax)
     family = [one for one in _family(runs, axes) if one.B is not None]
     if not family:
-        raise ValueError("Expected runs with a batch size, got none, so build LossCurve(…, B=…) with tokens per step.")
+        raise ValueError(
+            "Expected runs with a batch size in tokens, got none, so build LossCurve(…, B=…) with tokens per step."
+        )
     C = [np.asarray(training_flop(one.N, one.B or 1.0, one.S)) for one in family]
     _draw_dots(axes, family, C)
     at, lowest = _envelope(np.concatenate(C), np.concatenate([one.L for one in family]))
@@ -138,7 +140,9 @@ def _family(runs: Iterable[StoredRun], axes: Axes) -> list[_Member]:
     for run in runs:
         seen = windows(run.curve, float(run.curve.step), _WINDOWS)
         if run.N is not None and seen is not None:
-            found.append((run.N, run.batch, run.curve.unit, float(run.curve.step), seen))
+            found.append(
+                (run.N, run.batch if run.batch_unit == "tokens" else None, run.curve.unit, float(run.curve.step), seen)
+            )
     if not found:
         raise ValueError("Expected runs with a size N and three points or more, got none, so give their curves an N.")
     found.sort(key=lambda one: one[0])

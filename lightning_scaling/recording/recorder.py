@@ -136,9 +136,17 @@ class CurveRecorder:
         if len(self._steps) >= self._buffer:
             self.flush(wait=False)
 
-    def set_batch_size(self, B: float | None) -> None:
-        """Set the batch size of the steps to come [tokens per step], None where it is not known."""
-        self._B = B
+    def set_batch_size(self, B: float | None, unit: str = "tokens") -> None:
+        """Set the batch size of the steps to come.
+
+        Args:
+            B: Batch size [`unit` per step], None where it is not known.
+            unit: What it counts, ``tokens`` or ``samples``. A run has one unit, that of its first batch; a size in the
+                other is taken as not known.
+        """
+        if B is not None and self._builder.B_unit is None:
+            self._builder.B_unit = unit
+        self._B = B if unit == self._builder.B_unit else None
 
     def flush(self, *, wait: bool = True) -> None:
         """Fetch what has been collected, and take in what was sent off before.

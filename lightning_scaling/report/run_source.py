@@ -150,10 +150,10 @@ def _sizes(curve: LossCurve, horizon: int | None, tokens: float | None = None) -
     yield "points of the curve", thousands(len(curve))
     if curve.B is not None and len(curve) and float(curve.B.mean()) > 0.0:
         batch = float(np.average(curve.B, weights=curve.count))
-        yield "batch B (tokens or samples per step)", thousands(batch)
+        yield f"batch B ({curve.B_unit} per step)", thousands(batch)
         spent = tokens if tokens is not None else batch * curve.step
-        yield "tokens or samples so far", f"{spent:.4g}" if spent >= 1e9 else thousands(spent)
-        if curve.N is not None:
+        yield f"{curve.B_unit} so far", f"{spent:.4g}" if spent >= 1e9 else thousands(spent)
+        if curve.N is not None and curve.B_unit == "tokens":
             yield "compute so far, 6 N B S", f"{6.0 * curve.N * spent:.3g} FLOP, if B counts tokens"
     if curve.epoch_ends:
         yield (

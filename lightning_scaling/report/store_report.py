@@ -80,7 +80,9 @@ def _cards(story: StoreStory) -> Iterator[tuple[str, Part, Part]]:
         yield "lowest final loss", f"{loss:.4g}", tag("bdi", str(best.tags.get("name", best.id)))
     tokens = sum(run.tokens or 0.0 for run in story.runs)
     if tokens:
-        yield "tokens or samples seen", of_size(tokens), "by all runs that tell their batch size"
+        yield "tokens seen", of_size(tokens), "by all runs that tell their batch size"
+    if samples := sum(run.samples or 0.0 for run in story.runs):
+        yield "samples seen", of_size(samples), "by all runs that tell their batch size in samples"
 
 
 def _level(story: StoreStory) -> str:
@@ -118,7 +120,7 @@ def _family(story: StoreStory) -> Markup | None:
         why = "It takes runs of two sizes or more that are alike in batch size, schedule and data, with N known."
         return section(title, tag("p", f"There is nothing to compare by size. {why}"))
     sizes = f"{len(family.runs)} runs, one per size, the longest of each"
-    batch = "" if not family.batch else f", batch {thousands(family.batch)}"
+    batch = "" if not family.batch else f", batch {thousands(family.batch)}{_samples(family.runs[0])}"
     parts: list[Part] = []
     if joint is None:
         why = (
@@ -218,6 +220,10 @@ def _runs(story: StoreStory) -> Markup | None:
     return section("All runs", shared, shown, tag("p", note, class_="note"), class_="long")
 
 
+def _samples(run: StoredRun) -> str:
+    return " samples" if run.batch_unit == "samples" else ""
+
+
 def _common(story: StoreStory) -> dict[str, object]:
     """Return the tags that all of several runs have alike."""
     first, *others = (run.tags for run in story.runs)
@@ -239,7 +245,7 @@ def _run_row(run: StoredRun, keys: list[str], words: dict[int, str]) -> list[Par
         tag("span", run.state, class_=f"mark {_STATE[run.state]}"),
         "–" if run.N is None else of_size(float(run.N)),
         steps,
-        "–" if run.batch is None else thousands(run.batch),
+        "–" if run.batch is None else f"{thousands(run.batch)}{_samples(run)}",
         _rate_words(run.lr_schedule, words),
         _loss(run),
         _held(run),

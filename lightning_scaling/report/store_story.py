@@ -56,7 +56,7 @@ class Family:
     Args:
         runs: The runs.
         constant: Whether all ran at a constant rate, so that one law L(N, S) can be fitted to them.
-        batch: Their batch size [tokens or samples per step], None where it is not known.
+        batch: Their batch size [unit of the runs' batch per step], None where it is not known.
     """
 
     runs: tuple[StoredRun, ...]
@@ -153,7 +153,7 @@ def _family(runs: Sequence[StoredRun]) -> Family | None:
         batch = None if run.batch is None else round(math.log(max(run.batch, 1e-9)), 2)
         kind = "constant" if _constant(run) else run.tags.get("schedule", "another")
         data = tuple(str(run.tags.get(key)) for key in ("loss", "task"))
-        groups.setdefault((kind == "constant", kind, batch, run.curve.unit, *data), []).append(run)
+        groups.setdefault((kind == "constant", kind, batch, run.batch_unit, run.curve.unit, *data), []).append(run)
     found = [(is_constant, spread_over_sizes(members)) for (is_constant, *_), members in groups.items()]
     found = [(is_constant, members) for is_constant, members in found if len(members) > 1]
     if not found:
@@ -174,8 +174,10 @@ def _constant(run: StoredRun) -> bool:
 
 
 def _plans(family: Family, joint: JointFit, level: float) -> tuple[tuple[float, Plan], ...]:
-    """Return what the law says of budgets; nothing where there is no law or no batch size."""
+    """Return what the law says of budgets; nothing where there is no law or no batch size in tokens."""
     B = float(family.batch or 0.0)
+    if family.runs[0].batch_unit != "tokens":
+        return ()
     if not (draws := thinned_laws(joint, B)):
         return ()
     laws = PlanLaws(

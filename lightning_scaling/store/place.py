@@ -54,7 +54,7 @@ def open_place(url: str | os.PathLike[str]) -> Place:
         >>> type(open_place("runs")).__name__, type(open_place("memory://runs")).__name__
         ('LocalFolder', 'RemoteFolder')
     """
-    path = os.fspath(url)
+    path = os.fspath(url) if isinstance(url, os.PathLike) else url
     if not isinstance(path, str):
         raise TypeError(f"Expected url to be a path or URL, got {url!r:.80}, so give text such as 's3://bucket/runs'.")
     for prefix in ("file://", "local://"):

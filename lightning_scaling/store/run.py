@@ -41,8 +41,8 @@ class StoredRun:
         started: Time of the first writing, UTC, ISO 8601.
         updated: Time of the newest writing, UTC, ISO 8601.
         written_by: Version of the package that wrote it.
-        batch: Mean batch size [tokens or samples per step, as in the curve], None where it was not known.
-        tokens: Batch size times steps [tokens or samples], None where it was not known.
+        batch: Mean batch size [`batch_unit` per step], None where it was not known.
+        tokens: Batch size times steps [tokens], None where it was not known or is in samples.
         final_loss: Mean loss over the last 2 % of a finished run [unit of the curve], else None.
         final_loss_error: Its standard error from the noise of single steps [same unit], 0 where it is not known.
     """
@@ -107,6 +107,16 @@ class StoredRun:
         """Non-embedding parameters, None where they are not known."""
         return self.curve.N
 
+    @property
+    def batch_unit(self) -> str:
+        """What the batch size counts: ``tokens`` or ``samples``."""
+        return self.curve.B_unit
+
+    @property
+    def samples(self) -> float | None:
+        """Batch size times steps [samples], None where it was not known or is in tokens."""
+        return None if self.batch is None or self.batch_unit != "samples" else self.batch * self.curve.step
+
     @cached_property
     def lr_schedule(self) -> LRSchedule | None:
         """Learning rates of steps 1..horizon relative to their peak, None where they were not known."""
@@ -143,7 +153,7 @@ class StoredRun:
         if self.N is not None:
             said.append(f"N = {self.N:.4g}")
         if self.batch is not None:
-            said.append(f"batch {thousands(self.batch)}")
+            said.append(f"batch {thousands(self.batch)}{' samples' * (self.batch_unit == 'samples')}")
         loss, error = self.final_loss, self.final_loss_error
         if loss is None:
             loss, error = recent_loss(self.curve), 0.0
@@ -170,7 +180,7 @@ def _read_curve(text: str, N: float | None) -> LossCurve:
     # NumPy takes the words for NaN and infinity as they are.
     columns["spread"] = np.array(columns["spread"], dtype=np.float64)
     rest = {key: values[key] for key in ("step", "n_nonfinite", "epoch_ends", "unit")}
-    return LossCurve(**columns, N=N, **rest)
+    return LossCurve(**columns, N=N, **rest, B_unit=values.get("B_unit", "tokens"))
 
 
 @lru_cache(maxsize=16)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from lightning_scaling.curve import LossCurve
@@ -163,11 +164,13 @@ class RunStore:
             state: Return only runs in this state: ``finished``, ``stopped`` or ``running``.
 
         Raises:
+            TypeError: If `tags` is no mapping of names to text, numbers or True and False.
             ValueError: If `state` is none of these.
             StoreError: If the place cannot be read.
         """
         if state is not None and state not in STATES:
             raise ValueError(f"Expected state to be one of {', '.join(STATES)}, got {state!r}, so name one of them.")
+        _refuse_unfit(tags)
         wanted = set() if tags is None else set(tags.items())
         found = [run for _, run in self._load().values() if run is not None and wanted <= set(run.tags.items())]
         chosen = [run for run in found if state is None or run.state == state]
@@ -300,6 +303,16 @@ def _parts_of(content: bytes | Exception) -> dict[str, str]:
     if isinstance(content, Exception):
         raise ValueError(f"{type(content).__name__}: {content}") from content
     return unpack(content)
+
+
+def _refuse_unfit(tags: object) -> None:
+    """Refuse what no run can have for tags."""
+    fit = isinstance(tags, Mapping) and all(isinstance(x, (str, int, float, np.generic)) for x in tags.values())
+    if tags is not None and not fit:
+        raise TypeError(
+            f"Expected tags to be names with one text, number, True or False each, got {tags!r:.80}, so give e.g. "
+            '{"task": "text"}, and ask once for each of several values.'
+        )
 
 
 def _refuse_other(name: str, value: object, kind: type) -> None:

@@ -61,6 +61,7 @@ def thin(curve: LossCurve) -> LossCurve:
         n_nonfinite=curve.n_nonfinite,
         epoch_ends=curve.epoch_ends[:_EPOCH_ENDS],
         unit=curve.unit,
+        B_unit=curve.B_unit,
     )
 
 

@@ -121,11 +121,13 @@ def _write_curve(curve: LossCurve) -> dict[str, str]:
             same = name in ("B", "count") and column.size > 0 and (column == column[0]).all()
             values[name] = _numbers(column[:1])[0] if same else _numbers(column)
     values |= {"step": short.step, "n_nonfinite": short.n_nonfinite, "epoch_ends": short.epoch_ends, "unit": short.unit}
+    if short.B is not None:
+        values["B_unit"] = short.B_unit
     batch = None if curve.B is None or not len(curve) else float(np.average(curve.B, weights=curve.count))
     return {
         "N": write_json(None if curve.N is None else _numbers(np.array([curve.N]))[0]),
         "batch": write_json(batch),
-        "tokens": write_json(None if batch is None else batch * curve.step),
+        "tokens": write_json(None if batch is None or curve.B_unit != "tokens" else batch * curve.step),
         "curve": write_json(values, words=True),
     }
 

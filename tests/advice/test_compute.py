@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from lightning_scaling import Action, ComputeEfficient, Forecast, LossCurve, Reason, forecast
+from lightning_scaling import Action, ComputeEfficient, Forecast, LossCurve, Reason, TargetUnreachable, advise, forecast
 from lightning_scaling.laws import KAPLAN_TABLE_3
 
 N, HORIZON = 1e8, 60_000
@@ -98,7 +98,24 @@ def test_its_sentence() -> None:
     sentence = ComputeEfficient().judge(run(0.8)).sentence
     assert sentence.startswith("Step 48 000 of 60 000: the run should end at 2.88")
     assert "the loss lies less than 10 % above the converged loss, 2.7" in sentence
-    assert sentence.endswith("a larger model uses compute better (Kaplan's law, with no irreducible loss): stop.")
+    assert sentence.endswith(
+        "; by Kaplan's law with no irreducible loss a larger model is the better use of compute from here on: stop."
+    )
+
+
+def test_as_an_adviser_it_adds_to_what_the_rules_say_and_never_says_stop() -> None:
+    present, better = run(0.8), "a larger model is the better use of compute from here on."
+    alone = advise(present, advisers=[ComputeEfficient()])
+    assert (alone.action, alone.reason) == (Action.CONTINUE, Reason.COMPUTE_EFFICIENT)
+    assert alone.sentence.endswith(better)
+    in_reach, missed = TargetUnreachable(loss=3.5), TargetUnreachable(loss=2.0)
+    both = advise(present, [in_reach], [ComputeEfficient()])
+    assert (both.action, both.reason) == (Action.CONTINUE, Reason.COMPUTE_EFFICIENT)
+    assert both.sentence.startswith(f"{in_reach.judge(present)} With probability 99")
+    assert both.sentence.endswith(better)
+    assert both.sentence.count("Step 48 000") == 1
+    assert advise(present, [missed], [ComputeEfficient()]) == missed.judge(present)
+    assert advise(run(0.1), advisers=[ComputeEfficient()]) == ComputeEfficient().judge(run(0.1))
 
 
 @pytest.mark.parametrize(

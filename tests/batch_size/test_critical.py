@@ -48,7 +48,7 @@ def test_planted_truth_without_noise() -> None:
     assert fit.residual < 1e-3
     assert fit.n_runs == 5
     assert fit.reason == ""
-    assert str(fit).startswith("B_crit(L) = 2e+08 tokens / L^4.762; at loss 3.354: 628")
+    assert str(fit).startswith("B_crit(L) = 2e+08 tokens / L^4.762; at loss 3.146: 8522")
 
 
 def test_planted_truth_lies_in_the_intervals_as_often_as_they_say(rng: np.random.Generator) -> None:
@@ -81,7 +81,7 @@ def test_three_runs_give_a_law_and_no_intervals() -> None:
 
 def test_runs_that_reach_only_some_of_the_losses_are_used_for_those() -> None:
     every = runs()
-    every[0] = every[0].until(float(every[0].S[120]))
+    every[0] = every[0].until(float(every[0].S[200]))
     fit = fit_critical_batch(every)
     assert fit.n_runs == 5
     assert fit.require_ok().alpha_B == pytest.approx(0.21, rel=1e-2)
@@ -149,3 +149,29 @@ def test_runs_of_a_store_are_asked_for_their_curves() -> None:
 def test_a_batch_size_that_is_nowhere_is_asked_for() -> None:
     with pytest.raises(ValueError, match="batch size above 0 for each of 1 curves"):
         fit_critical_batch([LossCurve([1, 2], [3.0, 2.0])])
+
+
+def test_the_beginning_of_runs_is_not_compared_unless_asked_for() -> None:
+    S = np.unique(np.geomspace(1, 3e4, 400).round())
+    law = 2.2 + 20.0 * np.maximum(S, 50.0) ** -0.3
+    rate = np.minimum(S / 1000.0, 1.0)
+    # The same warm-up at every batch size: there the steps to a loss say nothing of the batch.
+    curves = [
+        LossCurve(S=S * (1.0 + LAW.B_crit(law) / B) + 1000.0, L=law + 9.0 * np.exp(-S / 200.0), lr=rate, B=B)
+        for B in BATCHES
+    ]
+    fit = fit_critical_batch(curves)
+    for curve in curves:
+        begin = max(0.1 * float(curve.S[-1]), 2.0 * float(curve.S[np.argmax(rate >= 0.99)]))
+        assert np.nanmin(steps_to_losses(curve, fit.losses)) >= 0.99 * begin
+
+
+def test_of_the_example_store_the_default_agrees_with_levels_chosen_by_hand_and_holds_them() -> None:
+    scan = [run.curve for run in example_store().runs(tags={"width": 32, "schedule": "constant"}, state="finished")]
+    found = fit_critical_batch(scan)
+    assert found.n_runs == 5
+    i = int(np.argmin(np.abs(found.losses - 1.85)))
+    low, high = (float(x[i]) for x in (found.B_crit.low, found.B_crit.high))
+    for top, end in ((2.3, 1.81), (2.2, 1.87), (2.1, 1.83), (2.0, 1.83)):
+        chosen = fit_critical_batch(scan, losses=np.geomspace(top, end, 10)).require_ok()
+        assert low < float(chosen.B_crit(found.losses[i])) < high

@@ -109,7 +109,7 @@ def test_06_a_sweep_with_a_store(run: Callable[[str], str]) -> None:
     assert ended == sorted(ended, reverse=True)
     low, high = map(float, re.search(r"after +0% with the store +\S+ \((\S+) to (\S+), 90 %\)", out).groups())
     assert low <= ended[-1] <= high
-    assert "after   0% alone           not known yet  (too early)" in out
+    assert "after   0% alone           not known yet  (not begun)" in out
 
 
 def test_08_your_own_csv(run: Callable[[str], str]) -> None:

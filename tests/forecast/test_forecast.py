@@ -204,7 +204,7 @@ def test_a_store_must_be_a_store_or_runs(store: object) -> None:
 
 def test_states_of_the_world_are_verdicts(rng: np.random.Generator) -> None:
     S = np.arange(1, 1001, dtype=float)
-    assert forecast(LossCurve([], []), horizon=100).verdict is Verdict.TOO_EARLY
+    assert forecast(LossCurve([], []), horizon=100).verdict is Verdict.NOT_BEGUN
     assert forecast(LossCurve([1, 2, 3], [3, 2, 1]), horizon=100).verdict is Verdict.TOO_EARLY
     assert forecast(LossCurve(S, np.full(1000, 2.0)), horizon=5000).verdict is Verdict.FLAT
     assert forecast(run(rng, 1000), horizon=None).verdict is Verdict.NO_HORIZON

@@ -14,6 +14,7 @@ from lightning_scaling import (
     Overfitting,
     Reason,
     ScalingLawMonitor,
+    TargetUnreachable,
 )
 from lightning_scaling.alternatives import ask
 from tests.trainers import QUIET, T, cosine, fit, law, scripted_module, validate, validated_module
@@ -89,6 +90,38 @@ def test_a_run_past_its_compute_efficient_loss_is_stopped() -> None:
     assert "compute efficient" in monitor.summary()
 
 
+def test_a_model_too_small_is_told_of_and_goes_on_where_that_is_advice(caplog: pytest.LogCaptureFixture) -> None:
+    monitor = ScalingLawMonitor(advise=ComputeEfficient())
+    with caplog.at_level("INFO"):
+        runner = fit(monitor, steps=2000, module=scripted_module(configure=hold))
+    assert runner.global_step == 2000
+    assert monitor.advice is not None
+    assert monitor.advice.reason is Reason.COMPUTE_EFFICIENT
+    assert monitor.advice.sentence.endswith("a larger model is the better use of compute from here on.")
+    assert "a larger model is the better use of compute from here on." in caplog.text
+    said = [record.getMessage() for record in caplog.records]
+    assert not any("stop" in words for words in said if words.startswith("Step "))
+
+
+def test_a_rule_that_stops_does_so_beside_one_that_advises() -> None:
+    monitor = ScalingLawMonitor(stop=TargetUnreachable(loss=1.0), advise=[ComputeEfficient(0.5)], verbose=False)
+    runner = fit(monitor, steps=1000, module=scripted_module(configure=hold))
+    assert runner.global_step < 1000
+    assert monitor.advice is not None
+    assert monitor.advice.reason is Reason.TARGET_UNREACHABLE
+
+
+def test_a_validation_loss_that_turns_is_told_of_where_that_is_advice() -> None:
+    monitor = ScalingLawMonitor("val_loss", advise=Overfitting(), verbose=False)
+    turned = validated_module(lambda step: 2.0 + 2.0 * step**-0.5 + 1e-3 * max(step - 300, 0), configure=hold)
+    runner = validate(monitor, steps=1000, module=turned)
+    assert runner.global_step == 1000
+    assert monitor.advice is not None
+    assert monitor.advice.reason is Reason.OVERFITTING
+    assert "the best checkpoint is" in monitor.advice.sentence
+    assert "stop" not in monitor.advice.sentence
+
+
 def test_a_validation_loss_that_turns_is_stopped() -> None:
     def turns(step: int) -> float:
         return 2.0 + 2.0 * step**-0.5 + 1e-3 * max(step - 300, 0)
@@ -104,6 +137,8 @@ def test_a_validation_loss_that_turns_is_stopped() -> None:
 def test_overfitting_of_a_training_loss_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Expected a validation loss .* ScalingLawMonitor\('val_loss'"):
         ScalingLawMonitor(stop=[ComputeEfficient(), Overfitting()])
+    with pytest.raises(ValueError, match=r"Expected a validation loss"):
+        ScalingLawMonitor(advise=Overfitting())
     ScalingLawMonitor(stop=Overfitting(D=1e9))
     ScalingLawMonitor("val_loss", stop=Overfitting())
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lightning_scaling import (
+    ComputeEfficient,
     Converged,
     Diverged,
     ScalingLawMonitor,
@@ -29,6 +30,7 @@ pytestmark = QUIET
         ({"monitor": "val/final_loss", "name": "val"}, ValueError),
         ({"stop": "now"}, TypeError),
         ({"stop": [TargetUnreachable(1.0), 3]}, TypeError),
+        ({"advise": "now"}, TypeError),
         ({"horizon": 0}, ValueError),
         ({"horizon": 10.5}, TypeError),
         ({"horizon": True}, TypeError),
@@ -89,6 +91,9 @@ trainer:
           - class_path: lightning_scaling.Converged
             init_args: {min_gain: 0.01}
           - class_path: lightning_scaling.Diverged
+        advise:
+          class_path: lightning_scaling.ComputeEfficient
+          init_args: {irreducible: 1.8}
 """
     )
     module = type(validated_module(package=package))
@@ -99,6 +104,7 @@ trainer:
     assert one._settings.rules == (TargetUnreachable(loss=1.9),)
     assert (one._settings.horizon, one._settings.level) == (500, 0.8)
     assert other._settings.rules == (Converged(min_gain=0.01), Diverged())
+    assert other._settings.advisers == (ComputeEfficient(irreducible=1.8),)
     assert other._settings.horizon == 2
     parsed.trainer.fit(parsed.model, loader(60), loader(1))
     assert one._settings.monitor == "val_loss"

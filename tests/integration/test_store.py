@@ -6,14 +6,26 @@ import copy
 import re
 import threading
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from lightning_scaling import RunStore, ScalingLawMonitor, ScalingWarning, StoreError, TargetUnreachable
+from lightning_scaling import (
+    RunStore,
+    ScalingLawMonitor,
+    ScalingWarning,
+    StoreError,
+    TargetUnreachable,
+    fit_critical_batch,
+)
 from lightning_scaling.host import memory
+from lightning_scaling.laws import KAPLAN_TABLE_3, CriticalBatch, Frontier
+from lightning_scaling.own_laws import own_laws
 from lightning_scaling.track_record import KEY
 from tests.trainers import QUIET, fit, law, loader, scripted_module, trainer, watch
 
@@ -43,6 +55,34 @@ def test_a_run_is_remembered_and_the_next_one_borrows(tmp_path: Path, caplog: py
     assert len(RunStore(tmp_path)) == 2
     assert "1 finished run in the store: from 1 of them this one should end at" in caplog.text
     assert re.search(r"90 %\)\. Your 90 % intervals held \d+ of \d+ times, in 1 run\.", caplog.text)
+
+
+def test_images_are_kept_in_samples_and_scanned_for_a_critical_batch(tmp_path: Path) -> None:
+    law_of = CriticalBatch(B_star=2e3, alpha_B=0.25)
+    for size in (8, 16, 64, 128):
+        # Loss 2 + 6 S_min^-1/2 where S = S_min (1 + B_crit/B), with B_crit taken at the loss of the batch far above.
+        steps = np.arange(1, 1001.0)
+        S = steps * (1.0 + law_of.B_crit(2.0 + 6.0 * steps**-0.5) / size)
+        script = partial(np.interp, xp=S, fp=2.0 + 6.0 * steps**-0.5)
+        trainer(monitor(tmp_path, N=1e5 * size), max_steps=900).fit(
+            scripted_module(lambda step, f=script: float(f(step)), noise=0.002), loader(900, batch_size=size)
+        )
+    runs = RunStore(tmp_path).runs()
+    first = runs[0]
+    assert (first.batch, first.batch_unit, first.samples, first.tokens) == (8.0, "samples", 7200.0, None)
+    assert "batch 8 samples" in str(first)
+
+    fit_of = fit_critical_batch([run.curve for run in runs])
+    assert "samples / L^" in str(fit_of)
+    assert float(fit_of.B_crit.mid[-1]) == pytest.approx(float(law_of.B_crit(fit_of.losses[-1])), rel=0.3)
+    in_tokens = replace(first.curve, B_unit="tokens")
+    with pytest.raises(ValueError, match=r"Expected batch sizes in one unit, got samples and tokens, so"):
+        fit_critical_batch([in_tokens, *(run.curve for run in runs[1:])])
+    with pytest.raises(ValueError, match=r"Expected a critical batch size in tokens, got one in samples"):
+        Frontier(KAPLAN_TABLE_3, fit_of.require_ok())
+
+    assert own_laws(runs).laws is None
+    assert "4 with a batch in samples" in own_laws(runs).reason
 
 
 def test_a_metric_and_the_training_loss_are_not_mixed(tmp_path: Path) -> None:

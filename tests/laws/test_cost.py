@@ -9,10 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_scaling.laws import KAPLAN_TABLE_2, KAPLAN_TABLE_3, S_stop
 from lightning_scaling.laws.cost import (
     compute_near_convergence,
     compute_ratio_at_size,
+    excess_for_size,
+    excess_for_steps,
+    size_for_steps_ratio,
     size_near_convergence,
+    sizes_for_compute_ratio,
     steps_near_convergence,
     steps_ratio_at_size,
 )
@@ -57,6 +62,40 @@ def test_training_nearer_to_convergence(alpha_N: float, alpha_S: float, f: float
     assert compute_near_convergence(f, best, alpha_N=alpha_N, alpha_S=alpha_S) >= 1.0 - 1e-12
 
 
+@given(exponents, exponents_S, between(1e-2, 1e2))
+def test_the_size_that_a_ratio_belongs_to_on_either_side(alpha_N: float, alpha_S: float, ratio: float) -> None:
+    constants = {"alpha_N": alpha_N, "alpha_S": alpha_S}
+    steps, compute = steps_ratio_at_size(ratio, **constants), compute_ratio_at_size(ratio, **constants)
+    smaller, larger = sizes_for_compute_ratio(1.0 + ratio, **constants)
+    assert smaller < 1.0 < larger
+    if steps < 1e9:
+        assert size_for_steps_ratio(steps, **constants) == pytest.approx(ratio, rel=1e-6)
+        found = sizes_for_compute_ratio(compute, **constants)[int(ratio > 1.0)]
+        assert compute_ratio_at_size(found, **constants) == pytest.approx(compute, rel=1e-9)
+        assert found == pytest.approx(ratio, rel=1e-5 if compute > 1.0001 else 0.1)
+    assert size_for_steps_ratio(0.99 * (1.0 + alpha_S / alpha_N) ** (-1.0 / alpha_S), **constants) == np.inf
+
+
+@given(exponents, exponents_S, excesses, excesses)
+def test_the_distance_that_a_ratio_belongs_to(alpha_N: float, alpha_S: float, f: float, other: float) -> None:
+    sizes = size_near_convergence(f, other, alpha_N=alpha_N)
+    assert excess_for_size(sizes, other, alpha_N=alpha_N) == pytest.approx(f, rel=1e-6)
+    assert np.isnan(excess_for_size(0.99 * (1.0 + other) ** (-1.0 / alpha_N), other, alpha_N=alpha_N))
+    steps = steps_near_convergence(f, other, alpha_S=alpha_S)
+    assert excess_for_steps(steps, other, alpha_S=alpha_S) == pytest.approx(f, rel=1e-6)
+    assert np.isnan(excess_for_steps(0.99 * (1.0 + 1.0 / other) ** (-1.0 / alpha_S), other, alpha_S=alpha_S))
+
+
+def test_shapes_that_do_not_go_together() -> None:
+    for call in (
+        lambda: size_near_convergence([0.1, 0.2], [0.1] * 3, alpha_N=0.1),
+        lambda: KAPLAN_TABLE_3.loss([1e6, 1e7], [1.0, 2.0, 3.0]),
+        lambda: S_stop([1e6, 1e7], [1e9] * 3, data=KAPLAN_TABLE_2, steps=KAPLAN_TABLE_3),
+    ):
+        with pytest.raises(ValueError, match=r"^Expected \w+ and \w+ of shapes that .* got \w+ of \(2,\), .*, so"):
+            call()
+
+
 @given(between(1e-6, 1e6), factors)
 def test_steps_against_compute(ratio: float, factor: float) -> None:
     S, E = steps_ratio(ratio), compute_ratio(ratio)
@@ -80,6 +119,11 @@ def test_bad_input(bad: Any) -> None:
         lambda: steps_ratio_at_size(1.0, alpha_N=0.1, alpha_S=bad),
         lambda: size_near_convergence(bad, 0.1, alpha_N=0.1),
         lambda: steps_near_convergence(0.1, bad, alpha_S=0.1),
+        lambda: size_for_steps_ratio(bad, alpha_N=0.1, alpha_S=0.7),
+        lambda: sizes_for_compute_ratio(bad, alpha_N=0.1, alpha_S=0.7),
+        lambda: sizes_for_compute_ratio(0.9, alpha_N=0.1, alpha_S=0.7),
+        lambda: excess_for_size(bad, 0.1, alpha_N=0.1),
+        lambda: excess_for_steps(bad, 0.1, alpha_S=0.1),
     ):
         with pytest.raises(ValueError, match=r"^Expected "):
             call()

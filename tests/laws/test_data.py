@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from lightning_scaling.laws import KAPLAN_EQ_4_4, KAPLAN_TABLE_2, KAPLAN_TABLE_3, KaplanD, KaplanN, KaplanND, S_stop
+from lightning_scaling.laws import (
+    KAPLAN_EQ_4_4,
+    KAPLAN_TABLE_2,
+    KAPLAN_TABLE_3,
+    D_stop,
+    KaplanD,
+    KaplanN,
+    KaplanND,
+    L_stop,
+    S_stop,
+)
 from tests.laws.draws import between, excesses, factors, laws_ND, sizes, tokens
 
 
@@ -90,6 +100,16 @@ def test_S_stop_grows_with_the_data(N: float, D: float, factor: float) -> None:
     gap = KAPLAN_TABLE_2.loss(N, D) - KAPLAN_TABLE_2.converged(N)
     above = KAPLAN_TABLE_3.loss(N, S_stop(N, D, **constants)) - KAPLAN_TABLE_3.converged(N)
     assert above == pytest.approx(gap, rel=1e-6, abs=1e-11)
+
+
+@given(sizes, tokens, factors)
+def test_the_inverses_of_S_stop(N: float, D: float, factor: float) -> None:
+    constants = {"data": KAPLAN_TABLE_2, "steps": KAPLAN_TABLE_3}
+    S = S_stop(N, D, **constants)
+    assert D_stop(N, S, **constants) == pytest.approx(D, rel=1e-6)
+    assert L_stop(N, S, **constants) == pytest.approx(KAPLAN_TABLE_2.loss(N, D), rel=1e-9)
+    assert D_stop(N, factor * S, **constants) > D_stop(N, S, **constants)
+    assert L_stop(N, np.inf, **constants) == KAPLAN_TABLE_2.converged(N)
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), [1.0, -2.0]])

@@ -54,7 +54,9 @@ class TestFrontier:
         N, B, S = frontier.N(C), frontier.B(C), 2.0 * frontier.S_min(C)
         loss = frontier.law.loss_at_batch(N, S, B, frontier.critical)
         assert loss == pytest.approx(frontier.loss(C), rel=1e-9)
-        assert S_min(S, B, loss, **vars(frontier.critical)) == pytest.approx(S / 2.0, rel=1e-7)
+        assert S_min(S, B, loss, B_star=frontier.critical.B_star, alpha_B=frontier.critical.alpha_B) == pytest.approx(
+            S / 2.0, rel=1e-7
+        )
         assert training_flop(N, B, S) == pytest.approx(2.0 * C, rel=1e-9)
 
     @given(frontiers, computes, factors)

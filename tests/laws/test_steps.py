@@ -24,6 +24,10 @@ from lightning_scaling.laws import (
 from tests.laws.draws import batches, between, criticals, laws_NS, losses, sizes, steps
 
 
+def of(critical: CriticalBatch) -> dict[str, float]:
+    return {"B_star": critical.B_star, "alpha_B": critical.alpha_B}
+
+
 class TestCriticalBatch:
     @given(criticals, losses)
     def test_loss_inverts_B_crit(self, critical: CriticalBatch, L: float) -> None:
@@ -36,24 +40,24 @@ class TestCriticalBatch:
 
     @given(criticals, steps, batches, losses)
     def test_steps_and_compute_come_back(self, critical: CriticalBatch, S: float, B: float, L: float) -> None:
-        assert S_at_batch(S_min(S, B, L, **vars(critical)), B, L, **vars(critical)) == pytest.approx(S, rel=1e-12)
-        assert C_at_batch(C_min(S, B, L, **vars(critical)), B, L, **vars(critical)) == pytest.approx(S, rel=1e-12)
-        assert S_min(S, np.inf, L, **vars(critical)) == S
+        assert S_at_batch(S_min(S, B, L, **of(critical)), B, L, **of(critical)) == pytest.approx(S, rel=1e-12)
+        assert C_at_batch(C_min(S, B, L, **of(critical)), B, L, **of(critical)) == pytest.approx(S, rel=1e-12)
+        assert S_min(S, np.inf, L, **of(critical)) == S
 
     @given(criticals, steps, losses)
     def test_at_the_critical_batch_steps_and_compute_are_twice_their_minimum(
         self, critical: CriticalBatch, S: float, L: float
     ) -> None:
         B = critical.B_crit(L)
-        assert S == pytest.approx(2.0 * S_min(S, B, L, **vars(critical)), rel=1e-12)
-        assert S == pytest.approx(2.0 * C_min(S, B, L, **vars(critical)), rel=1e-12)
+        assert S == pytest.approx(2.0 * S_min(S, B, L, **of(critical)), rel=1e-12)
+        assert S == pytest.approx(2.0 * C_min(S, B, L, **of(critical)), rel=1e-12)
 
     @given(criticals, steps, batches, losses)
     def test_steps_and_tokens_trade_off_on_a_hyperbola(
         self, critical: CriticalBatch, S: float, B: float, L: float
     ) -> None:
         """Kaplan et al. 2020, Eq. 5.1: (S/S_min - 1)(E/E_min - 1) = 1, with E/E_min = C/C_min."""
-        S_ratio, E_ratio = S / S_min(S, B, L, **vars(critical)), S / C_min(S, B, L, **vars(critical))
+        S_ratio, E_ratio = S / S_min(S, B, L, **of(critical)), S / C_min(S, B, L, **of(critical))
         assert S_ratio >= 1.0
         assert E_ratio >= 1.0
         assert 1.0 / S_ratio + 1.0 / E_ratio == pytest.approx(1.0, rel=1e-12)  # Eq. 5.1 without its cancellation
@@ -115,11 +119,11 @@ class TestLossAtBatch:
         self, law: KaplanNS, critical: CriticalBatch, N: float, S: float, B: float
     ) -> None:
         def excess(L: float) -> float:
-            return float(np.log(L / law.loss(N, S_min(S, B, L, **vars(critical)))))
+            return float(np.log(L / law.loss(N, S_min(S, B, L, **of(critical)))))
 
         # At the loss of B = infinity B_crit is largest, so the loss it gives is an upper bound.
         low = float(law.loss(N, S))
-        high = float(law.loss(N, S_min(S, B, low, **vars(critical))))
+        high = float(law.loss(N, S_min(S, B, low, **of(critical))))
         expected = brentq(excess, low * (1.0 - 1e-9), high * (1.0 + 1e-9), xtol=1e-14 * low, rtol=1e-14)
         assert law.loss_at_batch(N, S, B, critical) == pytest.approx(expected, rel=1e-12)
 

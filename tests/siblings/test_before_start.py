@@ -105,9 +105,9 @@ def test_a_run_in_its_warm_up_is_told_by_its_kin(rng: np.random.Generator) -> No
 def test_without_an_end_or_kin_nothing_is_said(rng: np.random.Generator) -> None:
     store = family(rng, (1e7,))
     nothing = LossCurve([], [], N=1e7)
-    assert forecast(nothing, horizon=None, store=store).verdict is Verdict.TOO_EARLY
-    assert forecast(nothing, horizon=T, store=[]).verdict is Verdict.TOO_EARLY
-    assert forecast(LossCurve([], [], N=1e15), horizon=T, store=store).verdict is Verdict.TOO_EARLY
+    assert forecast(nothing, horizon=None, store=store).verdict is Verdict.NOT_BEGUN
+    assert forecast(nothing, horizon=T, store=[]).verdict is Verdict.NOT_BEGUN
+    assert forecast(LossCurve([], [], N=1e15), horizon=T, store=store).verdict is Verdict.NOT_BEGUN
     broken = LossCurve([], [], N=1e7, step=5, n_nonfinite=5)
     assert forecast(broken, horizon=T, store=store).verdict is Verdict.DIVERGED
 

@@ -131,7 +131,7 @@ def test_a_decay_is_borrowed_from_those_that_had_one(rng: np.random.Generator) -
 def test_an_empty_store_and_garbage_are_no_store(rng: np.random.Generator, store: list[Planted]) -> None:
     own = run(rng)
     assert numbers(said(own, 0.3, store)) == numbers(said(own, 0.3, None))
-    assert said(own, 0.0, store).verdict is Verdict.TOO_EARLY
+    assert said(own, 0.0, store).verdict is Verdict.NOT_BEGUN
 
 
 def test_one_run_is_a_store(rng: np.random.Generator) -> None:

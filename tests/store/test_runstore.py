@@ -488,3 +488,24 @@ def test_a_folder_that_cannot_be_made_is_said_when_it_is_needed(tmp_path: Path) 
         store.add(curve())
     with pytest.raises(StoreError, match="listed at"):
         store.runs()
+
+
+@pytest.mark.parametrize("tags", [{"a": [1]}, ["a"], {"a"}, {"a": None}])
+def test_tags_that_no_run_can_have_are_refused_by_name(tmp_path: Path, tags: Any) -> None:
+    with pytest.raises(TypeError, match=r"^Expected tags to be names with one text, .*, got .*, so"):
+        RunStore(tmp_path).runs(tags=tags)
+
+
+@pytest.mark.parametrize("url", [3, None, b"runs", ["runs"]])
+def test_a_place_that_is_no_text_is_refused_by_name(url: Any) -> None:
+    with pytest.raises(TypeError, match=r"^Expected url to be a path or URL, got .*, so"):
+        RunStore(url)
+
+
+def test_a_run_that_has_not_begun_is_told_that_the_store_is_empty(tmp_path: Path) -> None:
+    begun = LossCurve([], [], N=1e6)
+    for store in (RunStore(tmp_path), None):
+        found = forecast(begun, horizon=1000, lr_schedule=[1.0] * 1000, store=store)
+        assert found.verdict is Verdict.NOT_BEGUN
+        assert "there are no finished runs like it to borrow from" in str(found)
+        assert "too few points" not in str(found)
