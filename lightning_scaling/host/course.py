@@ -12,6 +12,7 @@ from lightning_scaling.host.losses import Losses
 from lightning_scaling.host.pace import TOLERANCE, Pace
 from lightning_scaling.host.plan import Plan, make_plan, past_rates
 from lightning_scaling.host.settings import Settings
+from lightning_scaling.units import thousands
 
 
 class Course:
@@ -89,7 +90,7 @@ class Course:
             return ""
         self._by_time = max(found, step + 1)
         moved = self.follow_end(trainer, pl_module, step)
-        return f"Step {step}: {self.plan}." if moved and known is None else ""
+        return f"Step {thousands(step)}: {self.plan}." if moved and known is None else ""
 
     def follow_hand(self, trainer: Any, pl_module: Any, step: int) -> str:
         """After a step of manual optimization, plan anew if it is in another rhythm than was planned with.
@@ -104,7 +105,7 @@ class Course:
         changed, self._habits = habits != self._habits, habits
         if not self.follow_end(trainer, pl_module, step) and changed:
             self._make(trainer, pl_module, step)
-        return f"Step {step}: {self.plan}." if known is None and self.plan.end.step is not None else ""
+        return f"Step {thousands(step)}: {self.plan}." if known is None and self.plan.end.step is not None else ""
 
     def follow_rate(self, trainer: Any, pl_module: Any, step: int) -> str:
         """Hold the rate in use against the planned one; plan again once, then believe no plan any more.
@@ -118,7 +119,7 @@ class Course:
             return ""
         self._distrust += 1
         self._make(trainer, pl_module, step, trust_plan=False)
-        return f"Step {at}: the learning rate left its schedule; now: {self.plan}."
+        return f"Step {thousands(at)}: the learning rate left its schedule; now: {self.plan}."
 
     def settle(self, step: int) -> None:
         """Take a step as the end: the time is up, and what was an estimate is known now."""

@@ -27,6 +27,7 @@ from lightning_scaling.live import METRICS
 from lightning_scaling.recording.fetching import Fetching
 from lightning_scaling.recording.recorder import CurveRecorder
 from lightning_scaling.refits import BUFFER
+from lightning_scaling.units import thousands
 
 
 def in_step(trainer: Any, settings: Settings) -> bool:
@@ -180,9 +181,13 @@ class Session:
             return
         self._pass_ended_at = self.tracker.step
         self.course.count_epoch(trainer)
-        follows = self._thinks and not self.muted
-        if follows and self.course.follow_end(trainer, pl_module, self.tracker.step) and not self.across_ranks:
-            self._fetching.plan(self.tracker.step)
+        step, known = self.tracker.step, self.course.plan.end.step
+        if not self._thinks or self.muted or not self.course.follow_end(trainer, pl_module, step):
+            return
+        if known is None and self.course.plan.end.step is not None:  # of data without a length
+            self._teller.say(trainer, f"Step {thousands(step)}: {self.course.plan}.")
+        if not self.across_ranks:
+            self._fetching.plan(step)
 
     def finish(self, trainer: Any, *, together: bool) -> None:
         """Fetch what is left and say how the forecasts did.

@@ -76,10 +76,13 @@ def test_unknown_end_still_gives_the_converged_loss() -> None:
     assert math.isfinite(monitor.forecast.converged_loss.mid)
 
 
-def test_data_without_a_length_gets_its_end_after_one_epoch() -> None:
-    monitor = ScalingLawMonitor(verbose=False)
+def test_data_without_a_length_gets_its_end_after_one_epoch(caplog: pytest.LogCaptureFixture) -> None:
+    monitor = ScalingLawMonitor()
     runner = trainer(monitor, max_epochs=3)
-    runner.fit(scripted_module(), DataLoader(Unsized(100), batch_size=1))
+    with caplog.at_level("INFO"):
+        runner.fit(scripted_module(), DataLoader(Unsized(100), batch_size=1))
+    said = [m for m in caplog.messages if "(max_epochs)" in m]
+    assert said == ["Step 100: 300 steps (max_epochs), constant learning rate."]
     assert {r.horizon for r in monitor.history if r.step <= 100} == {None}
     assert {r.horizon for r in monitor.history if r.step > 101} == {300}
     assert monitor.curve.epoch_ends == (100, 200)  # the end of the last pass is no repetition

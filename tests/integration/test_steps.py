@@ -67,6 +67,19 @@ def test_steps_that_returned_nothing_leave_gaps() -> None:
     assert monitor.curve.L.tolist() == [1, 2, 4, 5, 7, 8]
 
 
+def test_a_run_whose_last_steps_returned_nothing_has_reached_its_end() -> None:
+    class Skips(type(scripted_module())):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return None if batch_idx >= 397 else super().training_step(batch, batch_idx)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*returned .None.*")
+        monitor, runner = curve_of(Skips(), batches=400, max_epochs=1)
+    assert (monitor.curve.step, runner.global_step) == (397, 400)
+    assert "Forecasts of the loss at step 400, and what happened" in monitor.summary()
+    assert "saved" not in monitor.summary()
+
+
 class Manual(Rising):
     """Two optimizers, the first one's rate set by hand; returns its loss or not."""
 
