@@ -217,7 +217,8 @@ class Session:
             self.course.settle(self.tracker.step)
         self._refitting.last(trainer, self.tracker.step, settled=settled, stopped=self.stopped_by is not None)
         if self.memory is not None:
-            self.memory.close(losses.main.live, losses.curve(losses.main, self._refitting.N), over=together)
+            curve = losses.curve(losses.main, self._refitting.N)
+            self.memory.close(losses.main.live, curve, over=together, step=self.tracker.step)
         self._teller.close(trainer, self.tracker.step, logged_at=max(logged_step(trainer) - 1, 0), over=together)
 
     def curve(self) -> LossCurve:
