@@ -120,6 +120,8 @@ class Session:
         tracker = self.tracker
         try:
             self.losses.steps.recorder.append(tracker.step, tracker.loss, tracker.lr)
+            if tracker.step - 1 == self.course.plan.end.step:  # longer epochs, or a max_epochs that has been raised
+                self._follow_end(trainer, pl_module)
             if tracker.step >= self._fetching.due:
                 self._fetch(trainer, pl_module, batch)
             metric = self.losses.metric
@@ -181,13 +183,7 @@ class Session:
             return
         self._pass_ended_at = self.tracker.step
         self.course.count_epoch(trainer)
-        step, known = self.tracker.step, self.course.plan.end.step
-        if not self._thinks or self.muted or not self.course.follow_end(trainer, pl_module, step):
-            return
-        if known is None and self.course.plan.end.step is not None:  # of data without a length
-            self._teller.say(trainer, f"Step {thousands(step)}: {self.course.plan}.")
-        if not self.across_ranks:
-            self._fetching.plan(step)
+        self._follow_end(trainer, pl_module)
 
     def finish(self, trainer: Any, *, together: bool) -> None:
         """Fetch what is left and say how the forecasts did.
@@ -277,6 +273,16 @@ class Session:
             self.losses, self._run_id, self._pass_ended_at = self._new_losses(), None, 0
             self.course = Course(self.settings, self.losses, {})
             return None
+
+    def _follow_end(self, trainer: Any, pl_module: Any) -> None:
+        """Plan anew if the planned end has moved; say so if it was not known, or has been reached."""
+        step, known = self.tracker.step, self.course.plan.end.step
+        if not self._thinks or self.muted or not self.course.follow_end(trainer, pl_module, step):
+            return
+        if (known is None or step >= known) and self.course.plan.end.step is not None:
+            self._teller.say(trainer, f"Step {thousands(step)}: {self.course.plan}.")
+        if not self.across_ranks:
+            self._fetching.plan(step)
 
     def _fetch(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         try:

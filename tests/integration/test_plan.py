@@ -88,6 +88,21 @@ def test_data_without_a_length_gets_its_end_after_one_epoch(caplog: pytest.LogCa
     assert monitor.curve.epoch_ends == (100, 200)  # the end of the last pass is no repetition
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_that_goes_on_past_its_planned_end_gets_another(first: bool, caplog: pytest.LogCaptureFixture) -> None:
+    def more(self: Any, runner: Any, *_: Any) -> None:
+        runner.fit_loop.max_epochs = 4
+
+    monitor, raises = ScalingLawMonitor(), watch(on_train_epoch_end=more)
+    runner = trainer(*((raises, monitor) if first else (monitor, raises)), max_epochs=1)
+    with caplog.at_level("INFO"):
+        runner.fit(scripted_module(), loader(100))
+    assert runner.global_step == 400
+    assert {r.horizon for r in monitor.history if r.step > 101} == {400}
+    said = f"Step {100 if first else 101}: 400 steps (max_epochs), constant learning rate."
+    assert [m for m in caplog.messages if "400 steps (max_epochs)" in m] == [said]
+
+
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_what_is_found_is_said_in_one_sentence(accumulate: int, caplog: pytest.LogCaptureFixture) -> None:
     class Large(type(scripted_module())):  # type: ignore[misc]
