@@ -110,6 +110,8 @@ class Course:
     def follow_rate(self, trainer: Any, pl_module: Any, step: int) -> str:
         """Hold the rate in use against the planned one; plan again once, then believe no plan any more.
 
+        A rate that changes without a scheduler is set by hand: there is no second plan.
+
         Returns:
             What is to be said of it, nothing where the rate is as planned.
         """
@@ -117,7 +119,7 @@ class Course:
         lr, at = steps.recorder.lr, steps.recorder.step
         if lr is None or self._settings.rates is not None or steps.live.keeps_promise(at, lr):
             return ""
-        self._distrust += 1
+        self._distrust += 1 if trainer.lr_scheduler_configs else 2  # without a scheduler it was set by hand
         self._make(trainer, pl_module, step, trust_plan=False)
         return f"Step {thousands(at)}: the learning rate left its schedule; now: {self.plan}."
 
@@ -147,7 +149,8 @@ class Course:
             rhythm=self._rhythm,
         )
         if self._distrust > 1:
-            plan = Plan(plan.end, None, "learning rate ahead not known (the one in use is not the scheduler's)")
+            why = "the one in use is not the scheduler's" if trainer.lr_scheduler_configs else "it is set by hand"
+            plan = Plan(plan.end, None, f"learning rate ahead not known ({why}; give lr_schedule=…)")
         steps.live.plan(plan.end.step, plan.rates, step=steps.recorder.step)
         self._losses.metric.live.adopt(steps.live)
         self.plan = replace(plan, rates=None)

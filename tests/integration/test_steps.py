@@ -249,3 +249,20 @@ def test_no_rule_acts_before_a_decay_that_is_stepped_by_hand(interval: str) -> N
     runner = trainer(monitor, max_epochs=1)
     runner.fit(Decays(), loader(600))
     assert runner.global_step == 600
+
+
+def test_no_rule_acts_before_a_decay_by_hand_once_the_rate_has_been_set_by_hand(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class ByHand(type(scripted_module())):  # type: ignore[misc]
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            self.trainer.optimizers[0].param_groups[0]["lr"] = 0.2 if batch_idx < 300 else 0.02
+
+    monitor = ScalingLawMonitor(stop=TargetUnreachable(loss=0.0))
+    runner = trainer(monitor, max_steps=400)
+    with caplog.at_level("INFO"):
+        runner.fit(ByHand(), loader(400))
+    said = "Step 10: the learning rate left its schedule; now: 400 steps (max_steps), learning rate ahead not known (it is"
+    assert [m for m in caplog.messages if "left its schedule" in m] == [f"{said} set by hand; give lr_schedule=…)."]
+    assert runner.global_step == 400
+    assert not monitor.forecast.schedule_known
