@@ -26,6 +26,7 @@ from lightning_scaling.logs import LogCurve
 from lightning_scaling.readings import Readings
 from lightning_scaling.schedule import LRSchedule
 from lightning_scaling.store import RunStore
+from lightning_scaling.units import thousands
 
 if TYPE_CHECKING:
 
@@ -250,7 +251,7 @@ class ScalingLawCallback(Readings, TrainerCallback):
             self._distrust += 1
             plan = self._make_plan(state, scheduler, None, 1.0, step=self._log.step)
             if self._tell is not None:
-                self._tell(f"Step {step}: the learning rate left its schedule; now: {plan}.")
+                self._tell(f"Step {thousands(step)}: the learning rate left its schedule; now: {plan}.")
         news = self._take(step, logs)
         for departure in self._live.alarm.news():
             words = self._herald.tell(departure)

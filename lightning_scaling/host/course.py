@@ -12,6 +12,7 @@ from lightning_scaling.host.losses import Losses
 from lightning_scaling.host.pace import TOLERANCE, Pace
 from lightning_scaling.host.plan import Plan, make_plan, past_rates
 from lightning_scaling.host.settings import Settings
+from lightning_scaling.units import thousands
 
 
 class Course:
@@ -89,7 +90,7 @@ class Course:
             return ""
         self._by_time = max(found, step + 1)
         moved = self.follow_end(trainer, pl_module, step)
-        return f"Step {step}: {self.plan}." if moved and known is None else ""
+        return f"Step {thousands(step)}: {self.plan}." if moved and known is None else ""
 
     def follow_hand(self, trainer: Any, pl_module: Any, step: int) -> str:
         """After a step of manual optimization, plan anew if it is in another rhythm than was planned with.
@@ -104,10 +105,12 @@ class Course:
         changed, self._habits = habits != self._habits, habits
         if not self.follow_end(trainer, pl_module, step) and changed:
             self._make(trainer, pl_module, step)
-        return f"Step {step}: {self.plan}." if known is None and self.plan.end.step is not None else ""
+        return f"Step {thousands(step)}: {self.plan}." if known is None and self.plan.end.step is not None else ""
 
     def follow_rate(self, trainer: Any, pl_module: Any, step: int) -> str:
         """Hold the rate in use against the planned one; plan again once, then believe no plan any more.
+
+        A rate that changes without a scheduler is set by hand: there is no second plan.
 
         Returns:
             What is to be said of it, nothing where the rate is as planned.
@@ -116,9 +119,9 @@ class Course:
         lr, at = steps.recorder.lr, steps.recorder.step
         if lr is None or self._settings.rates is not None or steps.live.keeps_promise(at, lr):
             return ""
-        self._distrust += 1
+        self._distrust += 1 if trainer.lr_scheduler_configs else 2  # without a scheduler it was set by hand
         self._make(trainer, pl_module, step, trust_plan=False)
-        return f"Step {at}: the learning rate left its schedule; now: {self.plan}."
+        return f"Step {thousands(at)}: the learning rate left its schedule; now: {self.plan}."
 
     def settle(self, step: int) -> None:
         """Take a step as the end: the time is up, and what was an estimate is known now."""
@@ -146,7 +149,8 @@ class Course:
             rhythm=self._rhythm,
         )
         if self._distrust > 1:
-            plan = Plan(plan.end, None, "learning rate ahead not known (the one in use is not the scheduler's)")
+            why = "the one in use is not the scheduler's" if trainer.lr_scheduler_configs else "it is set by hand"
+            plan = Plan(plan.end, None, f"learning rate ahead not known ({why}; give lr_schedule=…)")
         steps.live.plan(plan.end.step, plan.rates, step=steps.recorder.step)
         self._losses.metric.live.adopt(steps.live)
         self.plan = replace(plan, rates=None)

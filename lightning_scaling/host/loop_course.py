@@ -13,6 +13,7 @@ from lightning_scaling.host.plan import Plan, scheduler_plan
 from lightning_scaling.host.settings import Settings
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.recording.recorder import CurveRecorder
+from lightning_scaling.units import thousands
 
 
 class LoopCourse:
@@ -57,7 +58,7 @@ class LoopCourse:
             return ""
         self.distrust += 1
         self.renew(now)
-        return f"Step {step}: the learning rate left its schedule; now: {self.plan}."
+        return f"Step {thousands(step)}: the learning rate left its schedule; now: {self.plan}."
 
     def _made(self, now: int) -> Plan:
         """Find the learning rates from what was given, and plan with them."""

@@ -110,7 +110,7 @@ class Losses:
             step: Optimizer step that the run has reached [steps].
         """
         curve = self.curve(self.main, None, newest=True)
-        words = self.main.live.summary(curve, curve.step if self._monitor is None else step)
+        words = self.main.live.summary(curve, step)
         told = any(record.verdict.usable for _, record in self.main.live.ledger.at_tenths())
         if self.main is self.steps or told or curve.n_nonfinite or not step:
             return words
@@ -125,7 +125,7 @@ class Losses:
     def outcome(self, step: int) -> dict[str, float]:
         """Return the closing numbers of the main loss, as `summary` does in words."""
         curve = self.curve(self.main, None, newest=True)
-        return outcome(self.main.live, curve, curve.step if self._monitor is None else step)
+        return outcome(self.main.live, curve, step)
 
     def reasons_to_overrule(self, stopped_by: str | None, taken_up: Losses) -> list[str]:
         """Return the reasons that do not stop a run again that these losses are of.

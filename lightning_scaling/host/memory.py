@@ -10,7 +10,7 @@ from lightning_scaling.curve import LossCurve
 from lightning_scaling.errors import say_warning
 from lightning_scaling.forecast import forecast
 from lightning_scaling.host.settings import Settings
-from lightning_scaling.ledger import ForecastLedger, recent_loss
+from lightning_scaling.ledger import LAST_PART, ForecastLedger, recent_loss
 from lightning_scaling.live import LiveForecast
 from lightning_scaling.store import RunStore, StoredRun
 from lightning_scaling.store.writing import new_id
@@ -109,19 +109,22 @@ class Memory:
         if len(curve) and not self._has_warned:
             self._start(self._writer(live, curve, None))
 
-    def close(self, live: LiveForecast, curve: LossCurve, *, over: bool) -> None:
+    def close(self, live: LiveForecast, curve: LossCurve, *, over: bool, step: int | None = None) -> None:
         """Write the run a last time, and wait for that for a while.
 
         Args:
             live: Its plan and its forecasts.
             curve: Its loss.
             over: Whether it ended as it was meant to, or was stopped for good; False: it was cut off, and may go on.
+            step: Step that the run has reached, where the loss is not known at every step; default: the curve's.
         """
         if not len(curve) or self._has_warned:
             return
         if self._writing is not None:
             self._writing.join(_PATIENCE)
-        ended = live.horizon is None or curve.step >= live.horizon
+        step, horizon = curve.step if step is None else step, live.horizon
+        # A value from before the last part of a run is not its end.
+        ended = horizon is None or (step >= horizon and curve.step >= (1.0 - LAST_PART) * horizon)
         self._start(self._writer(live, curve, ended if over else None))
         assert self._writing is not None
         self._writing.join(_PATIENCE)

@@ -27,6 +27,7 @@ from lightning_scaling.live import METRICS
 from lightning_scaling.recording.fetching import Fetching
 from lightning_scaling.recording.recorder import CurveRecorder
 from lightning_scaling.refits import BUFFER
+from lightning_scaling.units import thousands
 
 
 def in_step(trainer: Any, settings: Settings) -> bool:
@@ -119,6 +120,8 @@ class Session:
         tracker = self.tracker
         try:
             self.losses.steps.recorder.append(tracker.step, tracker.loss, tracker.lr)
+            if tracker.step - 1 == self.course.plan.end.step:  # longer epochs, or a max_epochs that has been raised
+                self._follow_end(trainer, pl_module)
             if tracker.step >= self._fetching.due:
                 self._fetch(trainer, pl_module, batch)
             metric = self.losses.metric
@@ -180,9 +183,7 @@ class Session:
             return
         self._pass_ended_at = self.tracker.step
         self.course.count_epoch(trainer)
-        follows = self._thinks and not self.muted
-        if follows and self.course.follow_end(trainer, pl_module, self.tracker.step) and not self.across_ranks:
-            self._fetching.plan(self.tracker.step)
+        self._follow_end(trainer, pl_module)
 
     def finish(self, trainer: Any, *, together: bool) -> None:
         """Fetch what is left and say how the forecasts did.
@@ -212,7 +213,8 @@ class Session:
             self.course.settle(self.tracker.step)
         self._refitting.last(trainer, self.tracker.step, settled=settled, stopped=self.stopped_by is not None)
         if self.memory is not None:
-            self.memory.close(losses.main.live, losses.curve(losses.main, self._refitting.N), over=together)
+            curve = losses.curve(losses.main, self._refitting.N)
+            self.memory.close(losses.main.live, curve, over=together, step=self.tracker.step)
         self._teller.close(trainer, self.tracker.step, logged_at=max(logged_step(trainer) - 1, 0), over=together)
 
     def curve(self) -> LossCurve:
@@ -271,6 +273,16 @@ class Session:
             self.losses, self._run_id, self._pass_ended_at = self._new_losses(), None, 0
             self.course = Course(self.settings, self.losses, {})
             return None
+
+    def _follow_end(self, trainer: Any, pl_module: Any) -> None:
+        """Plan anew if the planned end has moved; say so if it was not known, or has been reached."""
+        step, known = self.tracker.step, self.course.plan.end.step
+        if not self._thinks or self.muted or not self.course.follow_end(trainer, pl_module, step):
+            return
+        if (known is None or step >= known) and self.course.plan.end.step is not None:
+            self._teller.say(trainer, f"Step {thousands(step)}: {self.course.plan}.")
+        if not self.across_ranks:
+            self._fetching.plan(step)
 
     def _fetch(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         try:

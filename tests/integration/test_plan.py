@@ -76,13 +76,31 @@ def test_unknown_end_still_gives_the_converged_loss() -> None:
     assert math.isfinite(monitor.forecast.converged_loss.mid)
 
 
-def test_data_without_a_length_gets_its_end_after_one_epoch() -> None:
-    monitor = ScalingLawMonitor(verbose=False)
+def test_data_without_a_length_gets_its_end_after_one_epoch(caplog: pytest.LogCaptureFixture) -> None:
+    monitor = ScalingLawMonitor()
     runner = trainer(monitor, max_epochs=3)
-    runner.fit(scripted_module(), DataLoader(Unsized(100), batch_size=1))
+    with caplog.at_level("INFO"):
+        runner.fit(scripted_module(), DataLoader(Unsized(100), batch_size=1))
+    said = [m for m in caplog.messages if "(max_epochs)" in m]
+    assert said == ["Step 100: 300 steps (max_epochs), constant learning rate."]
     assert {r.horizon for r in monitor.history if r.step <= 100} == {None}
     assert {r.horizon for r in monitor.history if r.step > 101} == {300}
     assert monitor.curve.epoch_ends == (100, 200)  # the end of the last pass is no repetition
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_that_goes_on_past_its_planned_end_gets_another(first: bool, caplog: pytest.LogCaptureFixture) -> None:
+    def more(self: Any, runner: Any, *_: Any) -> None:
+        runner.fit_loop.max_epochs = 4
+
+    monitor, raises = ScalingLawMonitor(), watch(on_train_epoch_end=more)
+    runner = trainer(*((raises, monitor) if first else (monitor, raises)), max_epochs=1)
+    with caplog.at_level("INFO"):
+        runner.fit(scripted_module(), loader(100))
+    assert runner.global_step == 400
+    assert {r.horizon for r in monitor.history if r.step > 101} == {400}
+    said = f"Step {100 if first else 101}: 400 steps (max_epochs), constant learning rate."
+    assert [m for m in caplog.messages if "400 steps (max_epochs)" in m] == [said]
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])

@@ -67,6 +67,19 @@ def test_steps_that_returned_nothing_leave_gaps() -> None:
     assert monitor.curve.L.tolist() == [1, 2, 4, 5, 7, 8]
 
 
+def test_a_run_whose_last_steps_returned_nothing_has_reached_its_end() -> None:
+    class Skips(type(scripted_module())):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return None if batch_idx >= 397 else super().training_step(batch, batch_idx)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*returned .None.*")
+        monitor, runner = curve_of(Skips(), batches=400, max_epochs=1)
+    assert (monitor.curve.step, runner.global_step) == (397, 400)
+    assert "Forecasts of the loss at step 400, and what happened" in monitor.summary()
+    assert "saved" not in monitor.summary()
+
+
 class Manual(Rising):
     """Two optimizers, the first one's rate set by hand; returns its loss or not."""
 
@@ -236,3 +249,21 @@ def test_no_rule_acts_before_a_decay_that_is_stepped_by_hand(interval: str) -> N
     runner = trainer(monitor, max_epochs=1)
     runner.fit(Decays(), loader(600))
     assert runner.global_step == 600
+
+
+def test_no_rule_acts_before_a_decay_by_hand_once_the_rate_has_been_set_by_hand(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class ByHand(type(scripted_module())):  # type: ignore[misc]
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            self.trainer.optimizers[0].param_groups[0]["lr"] = 0.2 if batch_idx < 300 else 0.02
+
+    monitor = ScalingLawMonitor(stop=TargetUnreachable(loss=0.0))
+    runner = trainer(monitor, max_steps=400)
+    with caplog.at_level("INFO"):
+        runner.fit(ByHand(), loader(400))
+    said = "Step 10: the learning rate left its schedule; now: 400 steps (max_steps), learning rate ahead not known "
+    why = "(it is set by hand; give lr_schedule=…)."
+    assert [m for m in caplog.messages if "left its schedule" in m] == [said + why]
+    assert runner.global_step == 400
+    assert not monitor.forecast.schedule_known

@@ -27,7 +27,7 @@ from lightning_scaling.host import memory
 from lightning_scaling.laws import KAPLAN_TABLE_3, CriticalBatch, Frontier
 from lightning_scaling.own_laws import own_laws
 from lightning_scaling.track_record import KEY
-from tests.trainers import QUIET, fit, law, loader, scripted_module, trainer, watch
+from tests.trainers import QUIET, fit, law, loader, scripted_module, trainer, validate, watch
 
 pytestmark = QUIET
 
@@ -95,6 +95,15 @@ def test_a_metric_and_the_training_loss_are_not_mixed(tmp_path: Path) -> None:
     assert second._session is not None
     assert second._session.memory is not None
     assert [run.id for run in second._session.memory.siblings] == [stored.id]
+
+
+@pytest.mark.parametrize(("every", "state"), [(33, "finished"), (35, "stopped")])
+def test_a_run_is_finished_where_its_last_validation_lies_in_its_last_fiftieth(
+    tmp_path: Path, every: int, state: str
+) -> None:
+    runner = validate(monitor(tmp_path, monitor="val_loss"), steps=400, every=every)
+    (stored,) = RunStore(tmp_path).runs()
+    assert (stored.state, stored.curve.step, stored.horizon) == (state, 400 - 400 % every, runner.global_step)
 
 
 def test_a_stopped_run_is_kept_as_stopped_and_a_resumed_one_under_its_name(tmp_path: Path) -> None:
