@@ -82,7 +82,7 @@ class Watched:
     def __init__(self, steps: int, validations: int = 0) -> None:
         self.losses = Losses(Settings.of(horizon=steps, verbose=False), CurveRecorder(buffer=4 * BUFFER))
         self.losses.find(["val_loss"] if validations else [])
-        self.losses.set_batch_size(1024.0)
+        self.losses.set_batch_size(1024.0, "tokens")
         self._every = max(steps // validations, 1) if validations else 0
         shape = 0.5 * (1.0 + np.cos(np.pi * np.arange(steps) / steps))
         self.losses.steps.live.plan(steps, 1e-3 * (0.1 + 0.9 * shape))

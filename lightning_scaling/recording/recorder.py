@@ -217,7 +217,7 @@ class CurveRecorder:
                 state["collected"] = Load(self._steps, self._losses, self._lrs, self._B).state()
             else:
                 self.flush()
-        return {**state, "builder": self._builder.state_dict(), "lr": self.lr}
+        return {**state, "builder": self._builder.state_dict(), "lr": self.lr, "B": self._B}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`.
@@ -231,6 +231,7 @@ class CurveRecorder:
             )
         self._builder = CurveBuilder.from_state(state["builder"])
         self.lr = None if state.get("lr") is None else float(state["lr"])
+        self._B = None if state.get("B") is None else float(state["B"])
         self.discard()
         self._is_remote = "collected" in state
         loads = [Load(*state[name]) for name in ("sent", "collected") if state.get(name) is not None]
