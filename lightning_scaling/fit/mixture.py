@@ -82,8 +82,9 @@ class GaussianMixture:
         asked = np.asarray(probabilities, dtype=np.float64)
         if self.stretch is None:
             return self._unstretched(asked)
-        x = self._unstretched(np.append(asked, 0.5))
-        return self.stretch.apply(x[:-1], x[-1])
+        middle = np.flatnonzero(asked == 0.5)
+        x = self._unstretched(asked if middle.size else np.append(asked, 0.5))
+        return self.stretch.apply(x[: asked.size], x[middle[0] if middle.size else -1])
 
     @cached_property
     def _median(self) -> FloatArray:
